@@ -1,0 +1,129 @@
+/**
+ * The shape of flow.yaml, once: types, validation and the editor's JSON schema all come from here.
+ * Everything the runbook fixes (branches, remote, publish.sh, Nginx folder …) is a default that can be left out.
+ */
+import { z } from 'zod';
+
+const UNIT_MS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 } as const;
+
+/** A duration with its unit (`30s`, `10m`, `250ms`, `1h`); becomes milliseconds. A bare number is refused: `10` would be 10 ms. */
+export const duration = z
+  .string({ error: 'a duration with its unit, for instance "30s" or "10m"' })
+  .regex(/^\d+(?:\.\d+)?(?:ms|s|m|h)$/, { error: 'a duration with its unit, for instance "30s" or "10m"' })
+  .transform((text) => {
+    const [, amount, unit] = /^(.*?)(ms|s|m|h)$/.exec(text) as unknown as [string, string, keyof typeof UNIT_MS];
+    return Math.round(Number(amount) * UNIT_MS[unit]);
+  });
+
+/** A command: a list of arguments, or one string split at spaces. Never given to a shell. */
+const command = z
+  .union([z.string().trim().min(1), z.array(z.string()).min(1)], { error: 'a command: "./publish.sh {server}" or a list of arguments' })
+  .transform((value) => (typeof value === 'string' ? value.split(/\s+/) : value) as [string, ...string[]]);
+
+const text = z.string().min(1);
+const seconds = (value: string) => duration.prefault(value);
+
+const serverName = z
+  .string()
+  .regex(/^[a-z][A-Za-z0-9-]*$/, { error: 'a server name: a small letter, then letters, digits and "-"' })
+  .refine((name) => name !== 'all', { error: 'a server name other than "all", which means every server' });
+
+/** What tells a server's version; when both are given they must agree. */
+const versionProbe = z.strictObject({
+  run: command.optional().describe('a command that prints the version, for instance ./quickpay -version'),
+  http: z.url().or(text).optional().describe('an address that answers with the version'),
+  cwd: text.optional(),
+});
+
+const httpCheck = z.strictObject({
+  name: text.optional(),
+  http: text,
+  status: z.int().default(200),
+  contains: text.optional(),
+  timeout: seconds('5s'),
+});
+const commandCheck = z.strictObject({ name: text.optional(), run: command, cwd: text.optional(), timeout: seconds('30s') });
+/** A check: passes when the HTTP answer is as expected or the command exits with 0. */
+const check = z.union([httpCheck, commandCheck]);
+
+const server = z.strictObject({
+  address: text.describe('host:port the server listens on, and how the Nginx upstream names it'),
+  dir: text.optional().describe('folder of the program on its server; {dir} in commands'),
+  log: text.optional(),
+  version: versionProbe.optional(),
+  health: httpCheck.optional(),
+});
+
+export const configSchema = z.strictObject({
+  version: z.literal(1),
+  project: text,
+  state: text.optional().describe('folder for state; default: the flow folder of the git common directory'),
+  git: z
+    .strictObject({
+      dir: text.default('.'),
+      remote: text.default('cil'),
+      branches: z
+        .strictObject({ develop: text.default('develop'), testing: text.default('testing'), master: text.default('master') })
+        .prefault({}),
+      changelog: text.default('ChangeLog.md'),
+    })
+    .prefault({}),
+  servers: z.record(serverName, server),
+  test: z.strictObject({ ...server.shape, address: text, name: text.default('test') }),
+  publish: z
+    .strictObject({
+      run: command.prefault('./publish.sh {server}'),
+      answer: z.string().default('y\n').describe('given to the command as its standard input: the confirmation'),
+      workdir: z.enum(['worktree', 'here']).default('worktree'),
+      silence: seconds('3m').describe('a publish that prints nothing for so long is named'),
+      settle: seconds('30s').describe('how long a freshly published server may take until it reports the version and is healthy'),
+    })
+    .prefault({}),
+  probes: z
+    .strictObject({
+      version: versionProbe.prefault({ run: '{dir}/quickpay -version' }),
+      health: httpCheck.prefault({ http: 'http://{address}/health' }),
+      log: text.default('/opt/quickpay/logs/quickpay.log'),
+    })
+    .prefault({}),
+  nginx: z
+    .strictObject({
+      dir: text.default('/opt/nginx'),
+      test: command.prefault('sbin/nginx -t'),
+      reload: command.prefault('sbin/nginx -s reload'),
+      pidFile: text.default('logs/nginx.pid'),
+      errorLog: text.default('logs/error.log'),
+      routes: z
+        .array(z.strictObject({ servers: z.array(serverName).min(1), branch: text }))
+        .optional()
+        .describe('default: master for all servers, yun-NAME for only NAME'),
+    })
+    .prefault({}),
+  drain: z.strictObject({ deadline: seconds('5m'), watch: seconds('2s'), checks: z.array(check).default([]) }).prefault({}),
+  verify: z
+    .strictObject({
+      soak: seconds('10m'),
+      every: seconds('5s'),
+      onBad: z.enum(['rollback', 'hold']).default('rollback'),
+      checks: z.array(check).default([]),
+      failuresTolerated: z.int().min(0).default(1).describe('failed checks in a row that are tolerated'),
+      errors: z.array(text).default(['ERROR', 'panic:']).describe('regular expressions for bad lines in the log'),
+      errorFactor: z.number().min(0).default(2).describe('bad when errors per second exceed the old rate times this'),
+      errorsTolerated: z.int().min(0).default(0).describe('error lines in a soak that are always tolerated'),
+    })
+    .prefault({}),
+  watch: z.strictObject({ soak: seconds('1m') }).prefault({}),
+  preflight: z.array(check).default([]),
+  freeze: z.array(z.strictObject({ from: text, to: text, because: text })).default([]),
+  notify: z.array(z.strictObject({ webhook: z.strictObject({ env: text }) })).default([]),
+  rollback: z
+    .strictObject({ restore: z.enum(['auto', 'hold']).default('auto'), run: command.optional() })
+    .prefault({}),
+});
+
+/** flow.yaml after validation: every default filled in, durations in milliseconds, commands as argument lists. */
+export type Config = z.output<typeof configSchema>;
+export type Check = z.output<typeof check>;
+export type HttpCheck = z.output<typeof httpCheck>;
+export type VersionProbe = z.output<typeof versionProbe>;
+export type ServerConfig = z.output<typeof server>;

@@ -1,0 +1,51 @@
+/**
+ * The seam between flow and a machine: every command, file and process that flow looks at or changes is reached
+ * through a `Host`. This machine is one kind of host (local.ts); hosts behind ssh will be another.
+ * Nothing here is specific to Nginx, git or servers, and nothing outside this folder starts a program.
+ */
+
+/** A program and its arguments. Never a shell line: values travel as arguments. */
+export type Argv = readonly [string, ...string[]];
+
+export interface RunOptions {
+  /** Folder the program runs in; absolute. */
+  cwd?: string;
+  /** Standard input; empty when left out. */
+  input?: string;
+  /** Added to the environment. */
+  env?: Record<string, string>;
+  /** After so many milliseconds the program is ended (SIGTERM, then SIGKILL) and the result says so. Default 30 000. */
+  timeoutMs?: number;
+  /** Ends the program when aborted. */
+  signal?: AbortSignal;
+  /** True for a program that changes the world: it gets a session of its own, so that Ctrl-C at the terminal does not reach it. */
+  changesWorld?: boolean;
+}
+
+export interface RunResult {
+  /** Exit status; null when it did not exit by itself. */
+  status: number | null;
+  stdout: string;
+  stderr: string;
+  timedOut: boolean;
+  /** Why the program could not be started at all (ENOENT, EACCES …). */
+  notStarted?: string;
+}
+
+export interface FileSlice {
+  /** Identity of the file: changes when the file is replaced (rotation). */
+  id: string;
+  /** Size in bytes when it was read. */
+  size: number;
+  bytes: Buffer;
+}
+
+export interface Host {
+  readonly name: string;
+  /** Runs a program to its end. Never rejects because of the program's exit status. Output is cut at 10 MB per stream. */
+  run(argv: Argv, options?: RunOptions): Promise<RunResult>;
+  /** The whole file (at most 16 MB), or null when it does not exist. Works for /proc. Rejects when it may not be read. */
+  readFile(path: string): Promise<Buffer | null>;
+  /** At most `maxBytes` from `offset`, or null when the file does not exist. Rejects when it may not be read. */
+  readSlice(path: string, offset: number, maxBytes: number): Promise<FileSlice | null>;
+}
