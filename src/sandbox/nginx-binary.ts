@@ -1,0 +1,252 @@
+/**
+ * Where the sandbox's Nginx comes from: one that is installed, or a copy of the distribution's package, unpacked into
+ * the user's cache folder. Invariant: nothing of the system changes. The package lists are flow's own, the package is
+ * unpacked and never installed, no service is registered or started, and the cache entry appears by one rename, so
+ * that several processes may look for it at once.
+ *
+ * Deliberately absent: building from source, and any download that apt does not verify.
+ */
+import { constants } from 'node:fs';
+import { access, chmod, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { delimiter, isAbsolute, join } from 'node:path';
+import { codeOf, EXIT, FlowError } from '../errors.ts';
+import type { RunResult } from '../hosts/host.ts';
+import { localHost } from '../hosts/local.ts';
+
+/** Folders that hold daemons but are often missing from an ordinary user's PATH. */
+const SYSTEM_FOLDERS = ['/usr/sbin', '/usr/local/sbin', '/usr/local/bin', '/usr/local/nginx/sbin', '/opt/homebrew/bin'];
+/** Debian and Ubuntu moved the program between these packages over the years; the first that holds it wins. */
+const PACKAGES = ['nginx', 'nginx-light', 'nginx-core'] as const;
+const APT_TIMEOUT_MS = 120_000;
+const PROBE_TIMEOUT_MS = 10_000;
+
+export interface FindNginxOptions {
+  /** The environment that is looked at: FLOW_NGINX, PATH, XDG_CACHE_HOME, HOME. Default: this process's own. */
+  env?: NodeJS.ProcessEnv;
+  /** Folders searched after the PATH. */
+  systemFolders?: readonly string[];
+  /** Told, in one line, about work that takes seconds. */
+  onProgress?: (line: string) => void;
+}
+
+/**
+ * The absolute path of an Nginx program that runs: FLOW_NGINX, else the PATH, else the cached copy, else a copy
+ * fetched with `apt-get download` into the cache (a few seconds, once).
+ *
+ * Throws FlowError `NGINX_UNUSABLE` when FLOW_NGINX names something that does not run, and `NGINX_MISSING`, saying
+ * what to install, when there is none and it cannot be fetched.
+ */
+export async function findNginx(options: FindNginxOptions = {}): Promise<string> {
+  const env = options.env ?? process.env;
+  const named = env['FLOW_NGINX'];
+  if (named !== undefined && named !== '') {
+    if (isAbsolute(named) && (await runs(named))) return named;
+    throw new FlowError(
+      'NGINX_UNUSABLE',
+      EXIT.usage,
+      `FLOW_NGINX is "${named}", which is not the absolute path of an Nginx that runs. Nothing was changed. ` +
+        'Correct it, or unset it and let flow look for one.',
+    );
+  }
+  const folders = [...(env['PATH'] ?? '').split(delimiter), ...(options.systemFolders ?? SYSTEM_FOLDERS)];
+  for (const folder of folders) {
+    if (!isAbsolute(folder)) continue;
+    const candidate = join(folder, 'nginx');
+    if (await runs(candidate)) return candidate;
+  }
+  const shelf = join(env['XDG_CACHE_HOME'] || join(env['HOME'] || homedir(), '.cache'), 'flow', 'nginx');
+  const home = join(shelf, await systemName());
+  const cached = join(home, 'nginx');
+  if (await runs(cached)) return cached;
+  await fetchInto(shelf, home, env, options.onProgress ?? (() => {}));
+  return cached;
+}
+
+/** True when the file is executable and `-v` succeeds, so all its libraries are there. */
+async function runs(program: string): Promise<boolean> {
+  try {
+    await access(program, constants.X_OK);
+  } catch {
+    return false;
+  }
+  const result = await localHost().run([program, '-v'], { timeoutMs: PROBE_TIMEOUT_MS });
+  return result.status === 0;
+}
+
+/** Distinguishes systems that share a home folder: a binary of one need not run on the other. */
+async function systemName(): Promise<string> {
+  let release = '';
+  try {
+    release = await readFile('/etc/os-release', 'utf8');
+  } catch (error) {
+    if (codeOf(error) !== 'ENOENT') throw error;
+  }
+  const field = (name: string) => new RegExp(`^${name}="?([A-Za-z0-9._-]+)"?$`, 'm').exec(release)?.[1];
+  return [field('ID') ?? process.platform, field('VERSION_ID') ?? '0', process.arch].join('-');
+}
+
+async function fetchInto(
+  shelf: string,
+  home: string,
+  env: NodeJS.ProcessEnv,
+  onProgress: (line: string) => void,
+): Promise<void> {
+  await mkdir(shelf, { recursive: true });
+  // On the shelf itself and not in /tmp: a rename is atomic only within one file system.
+  const work = await mkdtemp(join(shelf, '.fetching-'));
+  try {
+    const path = env['PATH'] ?? '/usr/bin:/bin';
+    const apt = await ownApt(work, path);
+    onProgress('Fetching Nginx once with apt-get download; it is unpacked, not installed.');
+    requireSuccess(await apt(['update']), 'apt-get update');
+    const tree = join(work, 'tree');
+    const nginx = await unpackFirst(apt, work, tree, path);
+    await writeLauncher(tree, nginx);
+    if (!(await runs(join(tree, 'nginx')))) {
+      await unpackLibraries(apt, work, tree, path);
+      await writeLauncher(tree, nginx);
+    }
+    if (!(await runs(join(tree, 'nginx')))) throw missing('the Nginx that apt-get fetched does not run here');
+    await publishTree(tree, home);
+  } finally {
+    await rm(work, { recursive: true, force: true });
+  }
+}
+
+type Apt = (args: readonly string[]) => Promise<RunResult>;
+
+/** apt-get with lists and caches of its own, so that it needs no root and leaves the system's alone. */
+async function ownApt(work: string, path: string): Promise<Apt> {
+  for (const folder of ['lists/partial', 'cache/archives/partial', 'packages']) {
+    await mkdir(join(work, folder), { recursive: true });
+  }
+  const configFile = join(work, 'apt.conf');
+  // The hooks are cleared because container images use them to empty the system's own package cache. `root` turns off
+  // the download user, which could not enter this private folder.
+  const config = [
+    `Dir::State::lists "${join(work, 'lists')}";`,
+    `Dir::Cache "${join(work, 'cache')}";`,
+    'APT::Sandbox::User "root";',
+    'APT::Update::Error-Mode "any";',
+    '#clear APT::Update::Pre-Invoke;',
+    '#clear APT::Update::Post-Invoke;',
+    '#clear APT::Update::Post-Invoke-Success;',
+    '#clear DPkg::Post-Invoke;',
+  ];
+  await writeFile(configFile, `${config.join('\n')}\n`);
+  return (args) =>
+    localHost().run(['apt-get', `--config-file=${configFile}`, '--quiet', ...args], {
+      cwd: join(work, 'packages'),
+      env: { PATH: path, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C.UTF-8' },
+      timeoutMs: APT_TIMEOUT_MS,
+    });
+}
+
+/** Unpacks the first package that holds the program into `tree`; answers the program's path relative to it. */
+async function unpackFirst(apt: Apt, work: string, tree: string, path: string): Promise<string> {
+  let last: RunResult | undefined;
+  for (const name of PACKAGES) {
+    last = await apt(['download', name]);
+    if (last.status !== 0) continue;
+    await unpackAll(work, tree, path);
+    for (const program of ['usr/sbin/nginx', 'usr/bin/nginx']) {
+      if (await exists(join(tree, program))) return program;
+    }
+  }
+  throw missing(`apt-get download found no package with Nginx in it${last === undefined ? '' : `: ${lastLine(last)}`}`);
+}
+
+/** Adds the libraries the packages ask for, for systems that have none of them installed. */
+async function unpackLibraries(apt: Apt, work: string, tree: string, path: string): Promise<void> {
+  const packages = await packageFiles(work);
+  const wanted = new Set<string>();
+  for (const file of packages) {
+    const fields = await localHost().run(['dpkg-deb', '-f', file, 'Depends'], { env: { PATH: path } });
+    for (const clause of fields.stdout.split(',')) {
+      const name = /^\s*((?:lib|zlib)[a-z0-9.+-]*)/.exec(clause)?.[1];
+      // The C library belongs to the system: a second copy of it beside the system's loader does not work.
+      if (name !== undefined && name !== 'libc6') wanted.add(name);
+    }
+  }
+  if (wanted.size > 0) requireSuccess(await apt(['download', ...wanted]), `apt-get download ${[...wanted].join(' ')}`);
+  await unpackAll(work, tree, path);
+}
+
+async function unpackAll(work: string, tree: string, path: string): Promise<void> {
+  for (const file of await packageFiles(work)) {
+    requireSuccess(await localHost().run(['dpkg-deb', '-x', file, tree], { env: { PATH: path } }), 'dpkg-deb -x');
+  }
+}
+
+async function packageFiles(work: string): Promise<string[]> {
+  const folder = join(work, 'packages');
+  return (await readdir(folder)).filter((name) => name.endsWith('.deb')).map((name) => join(folder, name));
+}
+
+/**
+ * The cache entry's `nginx`: finds the unpacked libraries, then becomes Nginx. Written relative to itself, because
+ * the folder is renamed once it is complete.
+ */
+async function writeLauncher(tree: string, program: string): Promise<void> {
+  const text = `#!/bin/sh
+here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
+for folder in "$here"/usr/lib "$here"/usr/lib/*-linux-* "$here"/lib "$here"/lib/*-linux-*; do
+  if [ -d "$folder" ]; then LD_LIBRARY_PATH="$folder\${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"; fi
+done
+export LD_LIBRARY_PATH
+exec "$here/${program}" "$@"
+`;
+  const file = join(tree, 'nginx');
+  await writeFile(file, text);
+  await chmod(file, 0o755);
+}
+
+/** Renames the complete tree into its place; when another process was first, its tree is as good. */
+async function publishTree(tree: string, home: string): Promise<void> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      await rename(tree, home);
+      return;
+    } catch (error) {
+      if (!['ENOTEMPTY', 'EEXIST'].includes(codeOf(error) ?? '')) throw error;
+      if (await runs(join(home, 'nginx'))) return;
+      if (attempt > 0) throw missing(`${home} holds an Nginx that does not run; delete that folder and try again`);
+      // A broken entry (a system upgraded since) is moved aside by rename, so that nobody sees half a folder.
+      await rename(home, join(tree, '..', 'replaced')).catch(() => {});
+    }
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await access(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function requireSuccess(result: RunResult, what: string): void {
+  if (result.status === 0) return;
+  const why = result.notStarted ?? (result.timedOut ? 'it took too long' : lastLine(result));
+  throw missing(`${what} failed: ${why}`);
+}
+
+function lastLine(result: RunResult): string {
+  return `${result.stdout}\n${result.stderr}`.trim().split('\n').at(-1) ?? '';
+}
+
+function missing(why: string): FlowError {
+  return new FlowError(
+    'NGINX_MISSING',
+    EXIT.problemFound,
+    `No Nginx was found, and none could be fetched (${why}). Nothing was installed or changed. Install one, ` +
+      'no service needs to run:\n' +
+      '  Debian, Ubuntu   sudo apt-get install nginx-light   (or nginx)\n' +
+      '  Fedora, RHEL     sudo dnf install nginx\n' +
+      '  Alpine           sudo apk add nginx\n' +
+      '  macOS            brew install nginx\n' +
+      'or set FLOW_NGINX to the absolute path of an nginx program.',
+  );
+}
