@@ -1,0 +1,291 @@
+/**
+ * The guards: one table of named pure functions, each returning a verdict that says why.
+ * The chart's guard is `verdict.ok`; `flow why`, the refusal and the page print the same verdicts, so they can never differ.
+ */
+import type { ReleaseContext } from './contract.ts';
+import type { EventName, Facts, ReleaseEvent } from './events.ts';
+import { mayServe } from './rollback.ts';
+import { canaryAndRest, sameServers, without } from './topology.ts';
+
+/** A guard's answer. */
+export interface Verdict {
+  id: string;
+  ok: boolean;
+  because: string;
+  /** When it opens by itself, as an ISO time, where that is known. */
+  opensAt?: string;
+  /** What would unblock it. */
+  unblock?: string;
+  /** Whether `--force=ID --reason "…"` may override it. */
+  forceable?: boolean;
+}
+
+type Judgement = Omit<Verdict, 'id' | 'forceable'>;
+type Guard = (context: ReleaseContext, event: ReleaseEvent, server: string) => Judgement;
+
+const yes = (because: string): Judgement => ({ ok: true, because });
+const no = (because: string, unblock?: string): Judgement => ({
+  ok: false,
+  because,
+  ...(unblock === undefined ? {} : { unblock }),
+});
+const list = (servers: readonly string[]): string => (servers.length === 0 ? 'no server' : servers.join(' and '));
+
+/** The route that is believed to be live. */
+function believed(context: ReleaseContext): string[] {
+  return context.routes[0] ?? [];
+}
+
+function withFacts(event: ReleaseEvent, judge: (facts: Facts) => Judgement): Judgement {
+  return event.facts === undefined ? no('nothing was looked at', 'flow resume') : judge(event.facts);
+}
+
+/** Every named guard. `server` is the server the step is about, or '' where the guard is about none. */
+const GUARDS = {
+  preflightPasses: (_context, event) =>
+    withFacts(event, (facts) => {
+      const red = facts.preflight.filter((check) => !check.ok);
+      if (red.length === 0) {
+        return yes(
+          facts.preflight.length === 0
+            ? 'no preflight check is configured'
+            : `${facts.preflight.length} preflight checks pass`,
+        );
+      }
+      return no(red.map((check) => `${check.name}: ${check.because}`).join('; '), 'mend it, then: flow send NEXT');
+    }),
+
+  testingUnmoved: (context, event) =>
+    withFacts(event, (facts) => {
+      const tested = context.evidence.testing;
+      const commit = tested !== undefined && 'merged' in tested ? tested.commit : null;
+      if (commit === null) return no('nothing was tested in this release', 'flow send RETEST');
+      if (facts.testing?.commit === commit) return yes(`testing is still at ${commit.slice(0, 10)}`);
+      const now = facts.testing?.commit?.slice(0, 10) ?? 'nowhere';
+      return no(`testing is at ${now}, but ${commit.slice(0, 10)} was tested`, 'flow send RETEST');
+    }),
+
+  testServerUnmoved: (context, event) =>
+    withFacts(event, (facts) => {
+      const tested = context.evidence.testing;
+      const commit = tested !== undefined && 'merged' in tested ? tested.commit : null;
+      const runs = facts.testing?.serverCommit ?? null;
+      if (commit !== null && runs !== null && commit.startsWith(runs)) return yes(`the test server runs ${runs}`);
+      return no(
+        `the test server does not run the tested commit: ${facts.testing?.because ?? 'it was not asked'}`,
+        'flow send RETEST',
+      );
+    }),
+
+  notFrozen: (_context, event) =>
+    withFacts(event, ({ freeze }) => {
+      if (freeze === null) return yes('no freeze window is open');
+      return {
+        ...no(`frozen until ${freeze.until}: ${freeze.because}`, `wait until ${freeze.until}, then: flow send NEXT`),
+        opensAt: freeze.until,
+      };
+    }),
+
+  proxyAsBelieved: (context, event) =>
+    withFacts(event, ({ proxy }) => {
+      const expected = believed(context);
+      if (proxy === null) return no('the proxy could not be looked at', 'flow resume');
+      if (proxy.live && proxy.servers !== null && sameServers(proxy.servers, expected)) {
+        return yes(`the proxy serves ${list(expected)}`);
+      }
+      return no(
+        `the proxy should serve ${list(expected)}, but ${proxy.because}`,
+        'flow resume, which shows the difference and offers to put it back',
+      );
+    }),
+
+  othersHealthy: (context, event, server) =>
+    withFacts(event, ({ servers }) => {
+      const others = without(context.topology, server);
+      const ill = others.filter((name) => servers[name]?.healthy !== true);
+      if (ill.length === 0) return yes(`${list(others)} can carry the load: healthy`);
+      return no(
+        `${list(ill)} would carry the load, but is not healthy: ${ill.map((name) => servers[name]?.because ?? 'not asked').join('; ')}`,
+        `mend ${list(ill)}, then: flow send NEXT`,
+      );
+    }),
+
+  versionsAsBefore: (context, event) =>
+    withFacts(event, ({ servers }) => {
+      const moved = context.topology.servers.filter(
+        (name) => context.runs[name] === 'old' && (servers[name]?.version ?? null) !== (context.before[name] ?? null),
+      );
+      if (moved.length === 0) return yes('every server runs what it ran when the release started');
+      return no(
+        moved
+          .map(
+            (name) =>
+              `${name} reported ${context.before[name] ?? 'nothing'} at the start and reports ${servers[name]?.version ?? 'nothing'} now`,
+          )
+          .join('; '),
+        'flow send ABORT, then: flow start',
+      );
+    }),
+
+  drained: (context, event, server) =>
+    withFacts(event, ({ drained }) => {
+      if (context.drainWaived.includes(server)) return yes(`the drain of ${server} was waived by the operator`);
+      const fact = drained[server];
+      if (fact?.ok === true) return yes(fact.because);
+      return no(
+        `${server} is not proven drained: ${fact?.because ?? 'it was not looked at'}`,
+        'wait until its last requests have ended, then: flow send NEXT',
+      );
+    }),
+
+  outOfRotation: (context, _event, server) =>
+    mayServe(context).includes(server)
+      ? no(`${server} may still receive traffic`, 'flow send ROLLBACK')
+      : yes(`${server} is in no route that may be live`),
+
+  newVersionRuns: (context, event, server) =>
+    withFacts(event, ({ servers }) => {
+      const fact = servers[server];
+      if (context.runs[server] !== 'new') return no(`${server} was not published`, 'flow send ROLLBACK');
+      if (fact?.version !== context.version) {
+        return no(
+          `${server} should run ${context.version} but reports ${fact?.version ?? 'nothing'}`,
+          'flow send ROLLBACK',
+        );
+      }
+      if (!fact.healthy) return no(`${server} is not healthy: ${fact.because}`, `mend it, or: flow send ROLLBACK`);
+      return yes(`${server} runs ${context.version} and is healthy`);
+    }),
+
+  answersTheQuestion: (context, event) => {
+    const { question } = context;
+    if (question === null) return no('no question is open', 'flow status');
+    if (event.type !== 'ANSWER') return no('only an ANSWER answers a question');
+    const choices = question.choices.map((choice) => choice.choice);
+    if (event.question !== question.id)
+      return no(`the open question is ${question.id}, not ${event.question}`, 'flow status');
+    if (!choices.includes(event.choice))
+      return no(`"${event.choice}" is not a choice`, `one of: ${choices.join(', ')}`);
+    return yes(`"${event.choice}" answers ${question.id}`);
+  },
+
+  proxyDiffers: (context, event) =>
+    withFacts(event, ({ proxy }) =>
+      proxy !== null && !(proxy.live && proxy.servers !== null && sameServers(proxy.servers, believed(context)))
+        ? yes(proxy.because)
+        : no('the proxy is as believed'),
+    ),
+} satisfies Record<string, Guard>;
+
+export type GuardId = keyof typeof GUARDS;
+
+/** Guards that `--force` may override. The rest protect customers or the record, and have no override. */
+const FORCEABLE: readonly GuardId[] = ['preflightPasses', 'notFrozen', 'versionsAsBefore', 'othersHealthy'];
+
+interface Requirement {
+  guard: GuardId;
+  server?: string;
+}
+
+/** What NEXT requires at every milestone. */
+function nextRequires(context: Pick<ReleaseContext, 'topology'>): Record<string, Requirement[]> {
+  const { canary, rest } = canaryAndRest(context.topology);
+  const required: Record<string, Requirement[]> = {
+    planned: [{ guard: 'preflightPasses' }],
+    tested: [{ guard: 'testingUnmoved' }, { guard: 'testServerUnmoved' }],
+    tagged: [
+      { guard: 'notFrozen' },
+      { guard: 'preflightPasses' },
+      { guard: 'proxyAsBelieved' },
+      { guard: 'versionsAsBefore' },
+      { guard: 'othersHealthy', server: canary.server },
+    ],
+    [`${canary.lower}Drained`]: [
+      { guard: 'proxyAsBelieved' },
+      { guard: 'outOfRotation', server: canary.server },
+      { guard: 'drained', server: canary.server },
+    ],
+    [`${canary.lower}Published`]: [{ guard: 'proxyAsBelieved' }, { guard: 'newVersionRuns', server: canary.server }],
+    [`${canary.lower}Live`]: [{ guard: 'proxyAsBelieved' }],
+  };
+  let before = 'verified';
+  for (const wave of rest) {
+    required[before] = [
+      ...(before === 'verified' ? [{ guard: 'newVersionRuns', server: canary.server } as const] : []),
+      { guard: 'proxyAsBelieved' },
+      { guard: 'outOfRotation', server: wave.server },
+      { guard: 'drained', server: wave.server },
+    ];
+    before = `${wave.lower}Published`;
+  }
+  required[before] = [
+    { guard: 'proxyAsBelieved' },
+    ...rest.map((wave) => ({ guard: 'newVersionRuns', server: wave.server }) as const),
+  ];
+  return required;
+}
+
+/** Milestones at which a proxy that is not as believed makes `flow resume` ask. */
+export function recheckStates(context: Pick<ReleaseContext, 'topology'>): string[] {
+  return Object.entries(nextRequires(context))
+    .filter(([, requirements]) => requirements.some(({ guard }) => guard === 'proxyAsBelieved'))
+    .map(([state]) => state);
+}
+
+function judge(requirement: Requirement, context: ReleaseContext, event: ReleaseEvent): Verdict {
+  const { guard, server = '' } = requirement;
+  return { id: guard, forceable: FORCEABLE.includes(guard), ...(GUARDS[guard] as Guard)(context, event, server) };
+}
+
+/**
+ * The verdicts on an event in a state, in the order in which they are shown. Empty where the event has no guard there
+ * (which does not say that the state accepts it: the chart does).
+ */
+export function verdictsOn(state: string, context: ReleaseContext, event: ReleaseEvent): Verdict[] {
+  switch (event.type) {
+    case 'NEXT':
+      return (nextRequires(context)[state] ?? []).map((requirement) => judge(requirement, context, event));
+    case 'ANSWER':
+      return [judge({ guard: 'answersTheQuestion' }, context, event)];
+    case 'RECHECK':
+      return [judge({ guard: 'proxyDiffers' }, context, event)];
+    default:
+      return [];
+  }
+}
+
+/** Whether the verdicts let the event pass: every one is ok, or may be overridden and was. */
+export function passes(verdicts: readonly Verdict[], force: readonly string[] = []): boolean {
+  return verdicts.every((verdict) => verdict.ok || isOverridden(verdict, force));
+}
+
+/** Whether a verdict that is not ok was overridden by name. */
+export function isOverridden(verdict: Verdict, force: readonly string[] = []): boolean {
+  return !verdict.ok && verdict.forceable === true && force.includes(verdict.id);
+}
+
+/** The events that a state can take at all, guards aside; the one table that `why`, `status` and the chart share. */
+export function eventsOf(state: string, context: Pick<ReleaseContext, 'topology' | 'question'>): EventName[] {
+  const { topology } = context;
+  const { canary, rest } = canaryAndRest(topology);
+  if (['allLive', 'rolledBack', 'aborted'].includes(state)) return [];
+  const resting = nextRequires(context)[state] !== undefined;
+  const events: EventName[] = resting ? ['NEXT'] : [];
+  if (state === 'tested') events.push('RETEST');
+  if (state.startsWith('asking')) events.push('ANSWER');
+  const isRollback =
+    ['movingBack', 'aborting', 'rollingBack', 'undoing'].includes(state) ||
+    [canary, ...rest].some((wave) =>
+      [
+        `drainingBack${wave.upper}`,
+        `restoring${wave.upper}`,
+        `rejoining${wave.upper}`,
+        `askingDrainBack${wave.upper}`,
+        `askingRestore${wave.upper}`,
+      ].includes(state),
+    );
+  const beforeProduction = ['planned', 'testing', 'tested', 'tagging', 'tagged', 'askingTest'].includes(state);
+  if (['planned', 'tested', 'tagged'].includes(state)) events.push('ABORT');
+  if (!beforeProduction && !isRollback) events.push('ROLLBACK');
+  return events;
+}

@@ -1,0 +1,226 @@
+/**
+ * The whole release as a statechart, generated from the topology: planned, the tests, the tag, the rollout (rollout.ts), the
+ * final watch, and the rollback (returning.ts). Invariants, each checked over the whole reachable chart by
+ * test/machines/rules.test.ts: no publish to a server that may be in rotation; never an empty route; never `unknown` in rotation;
+ * the second wave never before `verified`; nothing untagged is published; an end can be reached from everywhere.
+ * Deliberately absent: delays (XState does not restore timers), actions, and anything that reads a clock.
+ */
+import type { ReleaseContext, ReleaseInput } from './contract.ts';
+import {
+  change,
+  type Done,
+  entering,
+  type Failed,
+  failureOf,
+  foundation,
+  keep,
+  type States,
+  stepInput,
+} from './chart.ts';
+import { passes, verdictsOn } from './guards.ts';
+import { returningStates } from './returning.ts';
+import { recheck, rolloutStates } from './rollout.ts';
+import type { Topology } from './topology.ts';
+
+/** Raised when a snapshot of an older chart could no longer be read by this one. */
+const CHART_VERSION = 1;
+
+/** The id of the chart: its version, and the topology it was generated from. */
+export function machineId(topology: Topology): string {
+  return `flow-release/${CHART_VERSION}/${topology.cutover}/${topology.servers.join(',')}`;
+}
+
+function firstContext(input: ReleaseInput): ReleaseContext {
+  return {
+    ...input,
+    runs: Object.fromEntries(input.topology.servers.map((server) => [server, 'old' as const])),
+    ranBefore: {},
+    routes: [input.topology.servers],
+    switched: null,
+    drained: [],
+    drainWaived: [],
+    attempts: {},
+    notes: null,
+    evidence: {},
+    failure: null,
+    question: null,
+    returnTo: null,
+    probeOnly: false,
+    served: false,
+    unhealthy: [],
+    rollback: null,
+    bad: null,
+    followUps: [],
+  };
+}
+
+/** The states before production: R1 and R2 of the runbook. */
+function preparingStates(firstProductionStep: string): States {
+  return {
+    // Nothing was changed yet. A rollback release starts at the tag: it was tested when it was first released.
+    planned: {
+      always: { guard: ({ context }) => context.kind === 'rollback', target: 'tagged' },
+      on: {
+        NEXT: { guard: { type: 'allowed', params: { state: 'planned' } }, target: 'testing' },
+        ABORT: 'aborting',
+      },
+    },
+    testing: {
+      entry: entering('testing'),
+      invoke: {
+        id: 'testing',
+        src: 'runTests',
+        input: ({ context }) => ({ ...stepInput('testing', context), mode: context.probeOnly ? 'probe' : 'run' }),
+        onDone: [
+          {
+            guard: ({ event }) => event.output.outcome === 'ask',
+            target: 'askingTest',
+            actions: change((_context, { output }: Done<'runTests'>) =>
+              output.outcome === 'ask' ? { question: output.question } : {},
+            ),
+          },
+          {
+            target: 'tested',
+            actions: change((context, { output }: Done<'runTests'>) =>
+              output.outcome === 'done'
+                ? { evidence: keep(context, 'testing', output.evidence), probeOnly: false }
+                : {},
+            ),
+          },
+        ],
+        onError: {
+          target: 'planned',
+          actions: change((_context, event: Failed) => ({ failure: failureOf('testing', event), probeOnly: false })),
+        },
+      },
+    },
+    // The publish to the test server was lost: nobody knows whether it happened.
+    askingTest: {
+      on: {
+        ANSWER: [
+          {
+            guard: ({ context, event }) =>
+              event.choice === 'worked' && passes(verdictsOn('askingTest', context, event)),
+            target: 'testing',
+            actions: change((context) => ({
+              probeOnly: true,
+              // The lost job keeps its number: what is probed is that attempt's result.
+              attempts: { ...context.attempts, testing: (context.attempts.testing ?? 1) - 1 },
+            })),
+          },
+          {
+            guard: ({ context, event }) => event.choice === 'again' && passes(verdictsOn('askingTest', context, event)),
+            target: 'testing',
+          },
+          {
+            guard: ({ context, event }) => passes(verdictsOn('askingTest', context, event)),
+            target: 'planned',
+            actions: change(() => ({ question: null })),
+          },
+        ],
+      },
+    },
+    tested: {
+      on: {
+        NEXT: {
+          guard: { type: 'allowed', params: { state: 'tested' } },
+          target: 'tagging',
+          actions: change((context, event: { notes?: string }) => ({ notes: event.notes ?? context.notes })),
+        },
+        RETEST: 'testing',
+        ABORT: 'aborting',
+      },
+    },
+    tagging: {
+      entry: entering('tagging'),
+      invoke: {
+        id: 'tagging',
+        src: 'tag',
+        input: ({ context }) => {
+          const tested = context.evidence.testing;
+          return {
+            ...stepInput('tagging', context),
+            tested: tested !== undefined && 'merged' in tested ? tested : null,
+            notes: context.notes,
+          };
+        },
+        onDone: {
+          target: 'tagged',
+          actions: change((context, { output }: Done<'tag'>) => ({
+            evidence: keep(context, 'tagging', output.evidence),
+          })),
+        },
+        onError: {
+          target: 'tested',
+          actions: change((_context, event: Failed) => ({ failure: failureOf('tagging', event) })),
+        },
+      },
+    },
+    // The tag is pushed: from here on nothing of it is ever undone.
+    tagged: {
+      on: {
+        NEXT: { guard: { type: 'allowed', params: { state: 'tagged' } }, target: firstProductionStep },
+        RECHECK: recheck('tagged', false),
+        ABORT: 'aborting',
+      },
+    },
+    aborting: {
+      entry: entering('aborting'),
+      invoke: {
+        id: 'aborting',
+        src: 'undoTagging',
+        input: ({ context }) => stepInput('aborting', context),
+        onDone: {
+          target: 'aborted',
+          actions: change((context, { output }: Done<'undoTagging'>) => ({
+            evidence: keep(context, 'aborting', output.evidence),
+          })),
+        },
+        onError: [
+          {
+            guard: ({ context }) => context.evidence.tagging !== undefined || context.kind === 'rollback',
+            target: 'tagged',
+            actions: change((_context, event: Failed) => ({ failure: failureOf('aborting', event) })),
+          },
+          {
+            guard: ({ context }) => context.evidence.testing !== undefined,
+            target: 'tested',
+            actions: change((_context, event: Failed) => ({ failure: failureOf('aborting', event) })),
+          },
+          {
+            target: 'planned',
+            actions: change((_context, event: Failed) => ({ failure: failureOf('aborting', event) })),
+          },
+        ],
+      },
+    },
+    aborted: { type: 'final' },
+  };
+}
+
+/**
+ * The chart of a release over these servers. Pure: the same topology gives the same chart, and the effects are placeholders.
+ * Throws when the topology has fewer than two servers.
+ */
+export function createReleaseMachine(topology: Topology) {
+  const rollout = rolloutStates(topology);
+  return foundation.createMachine({
+    id: machineId(topology),
+    // `transition()` evaluates the context without input when it restores, so this has to be total.
+    context: ({ input }) => firstContext((input as ReleaseInput | undefined) ?? emptyInput(topology)),
+    initial: 'planned',
+    states: { ...preparingStates(rollout.first), ...rollout.states, ...returningStates(topology) },
+  });
+}
+
+const emptyInput = (topology: Topology): ReleaseInput => ({
+  id: '',
+  kind: 'release',
+  version: '',
+  topology,
+  before: {},
+  restore: 'auto',
+  onBad: 'rollback',
+});
+
+export type ReleaseMachine = ReturnType<typeof createReleaseMachine>;

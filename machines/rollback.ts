@@ -1,0 +1,68 @@
+/**
+ * Rollback, computed from what each server runs and what is in rotation, never from the name of a state.
+ * Traffic first: it goes at once to the servers that run the old version. Where there are none, a drained server is restored
+ * first, and where none is drained, the last one is drained for it. Then the others are restored one by one.
+ */
+import type { ReleaseContext } from './contract.ts';
+import { sameServers, without } from './topology.ts';
+
+export type RollbackStep =
+  | { do: 'move'; to: string[] }
+  | { do: 'drain'; server: string; to: string[] }
+  | { do: 'restore'; server: string }
+  | { do: 'rejoin'; server: string; to: string[] }
+  | { do: 'done' };
+
+/** Servers that may receive traffic: those of any route that may be live. */
+export function mayServe(context: Pick<ReleaseContext, 'routes'>): string[] {
+  return [...new Set(context.routes.flat())];
+}
+
+/** Servers that run the old version and were not found unhealthy. */
+export function goodOldServers(context: Pick<ReleaseContext, 'topology' | 'runs' | 'unhealthy'>): string[] {
+  return context.topology.servers.filter(
+    (server) => context.runs[server] === 'old' && !context.unhealthy.includes(server),
+  );
+}
+
+/** The next step of a rollback; `done` when nothing is left that it may do. */
+export function nextRollbackStep(
+  context: Pick<ReleaseContext, 'topology' | 'runs' | 'unhealthy' | 'routes' | 'drained' | 'rollback' | 'restore'>,
+): RollbackStep {
+  const { topology } = context;
+  const good = goodOldServers(context);
+  const [proven, ...tried] = context.routes;
+  if (proven === undefined) throw new Error('a release always has a route');
+
+  if (good.length === 0) {
+    const idle = without(topology, ...mayServe(context));
+    // Restoring needs the proof of a drain; a server that is out of rotation without one is drained (proven) first.
+    const server = idle.at(-1) ?? topology.servers.at(-1);
+    if (server === undefined) throw new Error('a release always has servers');
+    if (idle.includes(server) && context.drained.includes(server)) return { do: 'restore', server };
+    return { do: 'drain', server, to: without(topology, server) };
+  }
+
+  const isProven = tried.length === 0;
+  const onlyGood = proven.every((server) => good.includes(server));
+  if (!isProven || !onlyGood || context.rollback?.moved !== true) return { do: 'move', to: good };
+  if (context.restore === 'hold') return { do: 'done' };
+
+  const waiting = good.find((server) => !proven.includes(server));
+  if (waiting !== undefined) {
+    return { do: 'rejoin', server: waiting, to: topology.servers.filter((s) => s === waiting || proven.includes(s)) };
+  }
+  const overwritten = without(topology, ...good)[0];
+  if (overwritten === undefined) return { do: 'done' };
+  if (!context.drained.includes(overwritten)) return { do: 'drain', server: overwritten, to: proven };
+  return { do: 'restore', server: overwritten };
+}
+
+/** Whether the whole fleet runs the old version in rotation again. */
+export function isWhole(context: Pick<ReleaseContext, 'topology' | 'runs' | 'routes'>): boolean {
+  return (
+    context.routes.length === 1 &&
+    sameServers(context.routes[0] ?? [], context.topology.servers) &&
+    context.topology.servers.every((server) => context.runs[server] === 'old')
+  );
+}

@@ -1,0 +1,118 @@
+/** The rules of the chart, checked over every state and transition that can be reached, for every policy. */
+import { describe, expect, test } from 'vitest';
+import { eventsOf } from '../../machines/guards.ts';
+import { mayServe } from '../../machines/rollback.ts';
+import { FINAL_STATES } from '../../machines/topology.ts';
+import { type Edge, type Node, walk } from './walk.ts';
+
+const policies = [
+  { restore: 'auto', onBad: 'rollback', kind: 'release' },
+  { restore: 'hold', onBad: 'rollback', kind: 'release' },
+  { restore: 'auto', onBad: 'hold', kind: 'release' },
+  { restore: 'auto', onBad: 'rollback', kind: 'rollback' },
+] as const;
+
+const where = (node: Node): string => `${node.state} after ${node.path.join(' · ')}`;
+const publishes = (node: Node): string[] =>
+  [...node.state.matchAll(/^(?:publishing|restoring)(.+)$/g)].map(([, name = '']) => name.charAt(0).toLowerCase() + name.slice(1));
+
+describe.each(policies)('the chart with restore $restore, onBad $onBad, kind $kind', (policy) => {
+  const { nodes, edges, machine, start } = walk(policy);
+  const violations = (broken: (node: Node) => boolean): string[] => nodes.filter(broken).map(where);
+
+  test('reaches every state it defines, save those of the policy not chosen', () => {
+    const reached = new Set(nodes.map((node) => node.state));
+    const missing = Object.keys(machine.states).filter((state) => !reached.has(state));
+    const excused: string[] = ['rollingBack'];
+    if (policy.kind === 'rollback') excused.push('planned', 'testing', 'askingTest', 'tested', 'tagging');
+    expect(missing.filter((state) => !excused.includes(state)).filter((state) => policy.restore === 'auto' || !/^(restoring|rejoining|drainingBack|asking)/.test(state))).toEqual([]);
+  });
+
+  test('never publishes to a server that may be in rotation', () => {
+    expect(violations((node) => publishes(node).some((server) => mayServe(node.context).includes(server)))).toEqual([]);
+  });
+
+  test('never publishes to a server that was not proven drained, or waived by the operator', () => {
+    const entries = edges.filter(({ from, to }) => from.state !== to.state && publishes(to).length > 0);
+    const broken = entries.filter(({ to }) =>
+      publishes(to).some((server) => to.state.startsWith('restoring') && !to.context.drained.includes(server)),
+    );
+    expect(broken.map(({ to }) => where(to))).toEqual([]);
+  });
+
+  test('never has an empty route', () => {
+    expect(violations((node) => node.context.routes.length === 0 || node.context.routes.some((route) => route.length === 0))).toEqual([]);
+  });
+
+  test('never has a server in rotation of which nobody can say what it runs', () => {
+    expect(violations((node) => mayServe(node.context).some((server) => node.context.runs[server] === 'unknown'))).toEqual([]);
+  });
+
+  test('publishes the second wave only from verified, or again after a failed try', () => {
+    const entries = edges.filter(({ from, to }) => to.state === 'publishingApp2' && from.state !== 'publishingApp2');
+    expect(entries.length).toBeGreaterThan(0);
+    expect(new Set(entries.map(({ from }) => from.state))).toEqual(new Set(['verified', 'askingPublishApp2']));
+  });
+
+  test('publishes nothing that is not tagged', () => {
+    const untagged = (node: Node) => /^publishingApp/.test(node.state) && node.context.kind === 'release' && node.context.evidence.tagging === undefined;
+    expect(violations(untagged)).toEqual([]);
+  });
+
+  test('publishes only the version before on a rollback', () => {
+    expect(violations((node) => node.state.startsWith('restoring') && node.context.rollback === null)).toEqual([]);
+  });
+
+  test('can reach an end from every state', () => {
+    const back = new Map<Node, Edge[]>();
+    for (const edge of edges) back.set(edge.to, [...(back.get(edge.to) ?? []), edge]);
+    const ended = new Set(nodes.filter((node) => (FINAL_STATES as readonly string[]).includes(node.state)));
+    for (const node of ended) for (const edge of back.get(node) ?? []) ended.add(edge.from);
+    expect(violations((node) => !ended.has(node))).toEqual([]);
+  });
+
+  test('can roll back from every production state to the old version everywhere', () => {
+    const inProduction = nodes.filter((node) => eventsOf(node.state, node.context).includes('ROLLBACK'));
+    expect(inProduction.length).toBeGreaterThan(10);
+    const rolledFrom = new Set(edges.filter(({ event }) => event === 'ROLLBACK').map(({ from }) => from));
+    expect(inProduction.filter((node) => !rolledFrom.has(node)).filter((node) => node.context.returnTo !== 'tagged').map(where)).toEqual([]);
+    for (const node of nodes.filter(({ state }) => state === 'rolledBack')) {
+      const serving = node.context.routes;
+      expect(serving).toHaveLength(1);
+      expect(serving[0]?.every((server) => node.context.runs[server] === 'old'), where(node)).toBe(true);
+      if (policy.restore === 'auto') {
+        expect(serving[0], where(node)).toEqual(['app1', 'app2']);
+        expect(node.context.runs, where(node)).toEqual({ app1: 'old', app2: 'old' });
+      }
+    }
+  });
+
+  test('moves traffic to the old version first wherever a healthy server runs it', () => {
+    const first = edges.filter(({ event, from }) => event === 'ROLLBACK' && from.state !== 'stuck');
+    expect(first.length).toBeGreaterThan(0);
+    for (const { to } of first) {
+      const good = to.context.topology.servers.filter((s) => to.context.runs[s] === 'old' && !to.context.unhealthy.includes(s));
+      if (good.length > 0) expect(to.state, where(to)).toBe('movingBack');
+      else expect(to.state, where(to)).toMatch(/^(restoring|drainingBack)/);
+    }
+  });
+
+  test('offers in its table of events exactly what some state of the chart takes', () => {
+    const taken = new Map<string, Set<string>>();
+    for (const { from, event } of edges) {
+      const name = event.split(' ')[0] ?? '';
+      if (['NEXT', 'ABORT', 'RETEST', 'ROLLBACK', 'ANSWER'].includes(name)) taken.set(from.state, (taken.get(from.state) ?? new Set()).add(name));
+    }
+    for (const state of new Set(nodes.map((node) => node.state))) {
+      const offered = new Set(eventsOf(state, start.context));
+      for (const name of taken.get(state) ?? []) expect([...offered], `${state} takes ${name}`).toContain(name);
+    }
+  });
+
+  test('ends in allLive only with the new version on every server in rotation', () => {
+    const broken = violations(
+      (node) => node.state === 'allLive' && (node.context.routes.length !== 1 || node.context.routes[0]?.length !== 2 || Object.values(node.context.runs).some((runs) => runs !== 'new')),
+    );
+    expect(broken).toEqual([]);
+  });
+});
