@@ -39,8 +39,8 @@ export interface FindNginxOptions {
  */
 export async function findNginx(options: FindNginxOptions = {}): Promise<string> {
   const env = options.env ?? process.env;
-  const named = env['FLOW_NGINX'];
-  if (named !== undefined && named !== '') {
+  const named = set(env.FLOW_NGINX);
+  if (named !== undefined) {
     if (isAbsolute(named) && (await runs(named))) return named;
     throw new FlowError(
       'NGINX_UNUSABLE',
@@ -49,18 +49,24 @@ export async function findNginx(options: FindNginxOptions = {}): Promise<string>
         'Correct it, or unset it and let flow look for one.',
     );
   }
-  const folders = [...(env['PATH'] ?? '').split(delimiter), ...(options.systemFolders ?? SYSTEM_FOLDERS)];
+  const folders = [...(env.PATH ?? '').split(delimiter), ...(options.systemFolders ?? SYSTEM_FOLDERS)];
   for (const folder of folders) {
     if (!isAbsolute(folder)) continue;
     const candidate = join(folder, 'nginx');
     if (await runs(candidate)) return candidate;
   }
-  const shelf = join(env['XDG_CACHE_HOME'] || join(env['HOME'] || homedir(), '.cache'), 'flow', 'nginx');
-  const home = join(shelf, await systemName());
-  const cached = join(home, 'nginx');
+  const home = set(env.HOME) ?? homedir();
+  const shelf = join(set(env.XDG_CACHE_HOME) ?? join(home, '.cache'), 'flow', 'nginx');
+  const entry = join(shelf, await systemName());
+  const cached = join(entry, 'nginx');
   if (await runs(cached)) return cached;
-  await fetchInto(shelf, home, env, options.onProgress ?? (() => {}));
+  await fetchInto(shelf, entry, env, options.onProgress ?? (() => undefined));
   return cached;
+}
+
+/** The value of an environment variable; an empty one counts as not set. */
+function set(value: string | undefined): string | undefined {
+  return value === '' ? undefined : value;
 }
 
 /** True when the file is executable and `-v` succeeds, so all its libraries are there. */
@@ -96,7 +102,7 @@ async function fetchInto(
   // On the shelf itself and not in /tmp: a rename is atomic only within one file system.
   const work = await mkdtemp(join(shelf, '.fetching-'));
   try {
-    const path = env['PATH'] ?? '/usr/bin:/bin';
+    const path = env.PATH ?? '/usr/bin:/bin';
     const apt = await ownApt(work, path);
     onProgress('Fetching Nginx once with apt-get download; it is unpacked, not installed.');
     requireSuccess(await apt(['update']), 'apt-get update');
@@ -213,7 +219,7 @@ async function publishTree(tree: string, home: string): Promise<void> {
       if (await runs(join(home, 'nginx'))) return;
       if (attempt > 0) throw missing(`${home} holds an Nginx that does not run; delete that folder and try again`);
       // A broken entry (a system upgraded since) is moved aside by rename, so that nobody sees half a folder.
-      await rename(home, join(tree, '..', 'replaced')).catch(() => {});
+      await rename(home, join(tree, '..', 'replaced')).catch(() => undefined);
     }
   }
 }

@@ -86,7 +86,7 @@ function quickpay(): void {
     };
     const ask = () => {
       const request = http.get({ host: '127.0.0.1', port, path: '/health', agent: false, timeout: 1000 }, (answer) => {
-        console.log(`/health answers ${answer.statusCode}`);
+        process.stdout.write(`/health answers ${answer.statusCode}\n`);
         process.exit(0);
       });
       request.on('timeout', () => request.destroy(new Error('timed out')));
@@ -97,9 +97,12 @@ function quickpay(): void {
 
   function serve(): void {
     const name = option('name', 'quickpay');
-    const port = Number(option('port', process.env['PORT'] ?? '8080'));
+    const port = Number(option('port', process.env.PORT ?? '8080'));
     const log = path.join(dir, 'logs', 'quickpay.log');
-    const [stamped = 'v0.0.0', build = 'unknown'] = fs.readFileSync(path.join(dir, 'version'), 'utf8').trim().split(' ');
+    const [stamped = 'v0.0.0', build = 'unknown'] = fs
+      .readFileSync(path.join(dir, 'version'), 'utf8')
+      .trim()
+      .split(' ');
     const released = readJson('settings.json', readJson('release-misbehave.json', {}));
     let override: Misbehaviour = {};
     let trouble: Misbehaviour = released;
@@ -160,7 +163,7 @@ function quickpay(): void {
           'x-server': name,
           'x-version': shown,
         };
-        if (closing) headers['connection'] = 'close';
+        if (closing) headers.connection = 'close';
         response.writeHead(status, headers);
         response.end(text);
       };
@@ -180,7 +183,9 @@ function quickpay(): void {
         requests += 1;
         const bad = every(trouble.status5xxEvery, requests);
         if (every(trouble.errorEvery, requests)) write(`ERROR ${request.method} ${url} ledger did not answer, retried`);
-        write(`${bad ? 'ERROR' : 'INFO'} ${request.method} ${url} ${bad ? 500 : 200} ${Date.now() - startedAt}ms ${shown}`);
+        write(
+          `${bad ? 'ERROR' : 'INFO'} ${request.method} ${url} ${bad ? 500 : 200} ${Date.now() - startedAt}ms ${shown}`,
+        );
         answer(bad ? 500 : 200, bad ? 'payment failed\n' : `quickpay ${shown} on ${name}\n`);
       };
       // `?ms=` makes a long request on demand.
@@ -214,23 +219,20 @@ function quickpay(): void {
     if (trouble.crashOnStart === true) {
       write('panic: cannot read the configuration');
       flush();
-      console.error('panic: cannot read the configuration');
+      process.stderr.write('panic: cannot read the configuration\n');
       process.exit(1);
     }
     if (trouble.neverStarts === true) return;
-    setTimeout(
-      () => {
-        if (closing) return;
-        server.on('error', (error) => {
-          console.error(`panic: ${error.message}`);
-          process.exit(1);
-        });
-        server.listen(port, '127.0.0.1', 1024, () => {
-          write(`INFO listening on ${port}, ${stamped} (build ${build})`);
-          scheduleDeath();
-        });
-      },
-      trouble.startMs ?? 0,
-    );
+    setTimeout(() => {
+      if (closing) return;
+      server.on('error', (error) => {
+        process.stderr.write(`panic: ${error.message}\n`);
+        process.exit(1);
+      });
+      server.listen(port, '127.0.0.1', 1024, () => {
+        write(`INFO listening on ${port}, ${stamped} (build ${build})`);
+        scheduleDeath();
+      });
+    }, trouble.startMs ?? 0);
   }
 }

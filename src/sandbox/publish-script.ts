@@ -20,6 +20,8 @@ export interface PublishKnobs {
   PRINT_MB?: number;
   /** Never ends, before anything is changed. */
   HANG?: 1;
+  /** How long the new process may take until it answers, in milliseconds, instead of 10 000. */
+  PATIENCE_MS?: number;
 }
 
 /** The text of a knob file, which publish.sh reads as shell assignments. */
@@ -60,7 +62,7 @@ version=$(git describe --tags --exact-match --match 'v*' 2>/dev/null) ||
   version=$(git describe --tags --always --match 'v*') || exit 1
 build=$(git rev-parse --short=7 HEAD) || exit 1
 
-EXIT_WITH= EXIT_AFTER= SLEEP_BEFORE= SLEEP_AFTER= ASK_AGAIN= PRINT_MB= HANG=
+EXIT_WITH= EXIT_AFTER= SLEEP_BEFORE= SLEEP_AFTER= ASK_AGAIN= PRINT_MB= HANG= PATIENCE_MS=10000
 for knobs in "$dir/../../publish-knobs.sh" "$dir/publish-knobs.sh"; do
   if [ -f "$knobs" ]; then . "$knobs"; fi
 done
@@ -137,7 +139,7 @@ fi
 new=$!
 echo "$new" > "$dir/quickpay.pid"
 echo "Started process $new, waiting for it to answer."
-if ! "$dir/quickpay" -wait "$port" "$new" 10000; then
+if ! "$dir/quickpay" -wait "$port" "$new" "$PATIENCE_MS"; then
   if is_ours "$new"; then
     echo "quickpay $version runs on $server and does not answer." >&2
   else

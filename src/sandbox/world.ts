@@ -8,7 +8,7 @@
  */
 import { access, appendFile, chmod, mkdir, readdir, readFile, realpath, rm, writeFile } from 'node:fs/promises';
 import { get } from 'node:http';
-import { dirname, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { stringify } from 'yaml';
 import { codeOf, EXIT, FlowError } from '../errors.ts';
@@ -117,7 +117,7 @@ export async function createSandbox(options: SandboxOptions): Promise<Sandbox> {
       `${root} is not empty, so no sandbox was made in it. Nothing was changed. Name an empty or a new folder.`,
     );
   }
-  const progress = options.onProgress ?? (() => {});
+  const progress = options.onProgress ?? (() => undefined);
   const nginx = options.nginx ?? (await findNginx({ onProgress: progress }));
   const names = ['test', ...(options.servers ?? ['app1', 'app2'])];
   const [nginxPort = 0, ...ports] = await freePorts(names.length + 1);
@@ -347,7 +347,7 @@ async function buildProject(sandbox: Sandbox, description: Description, flowYaml
 /** Publishes v1.3.7 on all servers at once, from a clone of its own: the operator's tree stays as it is. */
 async function installFirstVersion(sandbox: Sandbox): Promise<void> {
   const clone = join(sandbox.root, 'first-install');
-  await git(sandbox.root, 'clone', '--quiet', '--branch', 'v1.3.7', '-c', 'advice.detachedHead=false', 'cil.git', clone);
+  await git(sandbox.root, 'clone', '--quiet', '--branch', 'v1.3.7', 'cil.git', clone);
   await Promise.all(
     Object.entries(sandbox.servers).map(async ([name, { dir }]) => {
       await mkdir(dir, { recursive: true });

@@ -83,7 +83,7 @@ describe('finding an Nginx', () => {
 
   it('refuses a FLOW_NGINX that does not run, instead of taking another', async () => {
     const broken = await script(join(folder, 'broken', 'nginx'), 'exit 1');
-    const attempt = findNginx({ env: { FLOW_NGINX: broken, PATH: process.env['PATH'] } });
+    const attempt = findNginx({ env: { FLOW_NGINX: broken, PATH: process.env.PATH } });
     await expect(attempt).rejects.toMatchObject({ code: 'NGINX_UNUSABLE', exitCode: 2 });
   });
 
