@@ -5,19 +5,26 @@
 import { z } from 'zod';
 
 const UNIT_MS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 } as const;
+const LONGEST_MS = 7 * 24 * UNIT_MS.h;
+const DURATION = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/;
+const expectedDuration = 'a duration with its unit, for instance "30s" or "10m"';
 
 /** A duration with its unit (`30s`, `10m`, `250ms`, `1h`); becomes milliseconds. A bare number is refused: `10` would be 10 ms. */
-export const duration = z
-  .string({ error: 'a duration with its unit, for instance "30s" or "10m"' })
-  .regex(/^\d+(?:\.\d+)?(?:ms|s|m|h)$/, { error: 'a duration with its unit, for instance "30s" or "10m"' })
+const duration = z
+  .string({ error: expectedDuration })
+  .regex(DURATION, { error: expectedDuration })
   .transform((text) => {
-    const [, amount, unit] = /^(.*?)(ms|s|m|h)$/.exec(text) as unknown as [string, string, keyof typeof UNIT_MS];
-    return Math.round(Number(amount) * UNIT_MS[unit]);
-  });
+    const [, amount = '', unit = 'ms'] = DURATION.exec(text) ?? [];
+    return Math.round(Number(amount) * UNIT_MS[unit as keyof typeof UNIT_MS]);
+  })
+  // A longer wait overflows the timers of the runtime, which would then not wait at all.
+  .refine((ms) => ms <= LONGEST_MS, { error: 'a duration of at most 168h' });
 
 /** A command: a list of arguments, or one string split at spaces. Never given to a shell. */
 const command = z
-  .union([z.string().trim().min(1), z.array(z.string()).min(1)], { error: 'a command: "./publish.sh {server}" or a list of arguments' })
+  .union([z.string().trim().min(1), z.array(z.string()).min(1)], {
+    error: 'a command: "./publish.sh {server}" or a list of arguments',
+  })
   .transform((value) => (typeof value === 'string' ? value.split(/\s+/) : value) as [string, ...string[]]);
 
 const text = z.string().min(1);
@@ -31,7 +38,7 @@ const serverName = z
 /** What tells a server's version; when both are given they must agree. */
 const versionProbe = z.strictObject({
   run: command.optional().describe('a command that prints the version, for instance ./quickpay -version'),
-  http: z.url().or(text).optional().describe('an address that answers with the version'),
+  http: text.optional().describe('an address that answers with the version'),
   cwd: text.optional(),
 });
 
@@ -42,13 +49,20 @@ const httpCheck = z.strictObject({
   contains: text.optional(),
   timeout: seconds('5s'),
 });
-const commandCheck = z.strictObject({ name: text.optional(), run: command, cwd: text.optional(), timeout: seconds('30s') });
+const commandCheck = z.strictObject({
+  name: text.optional(),
+  run: command,
+  cwd: text.optional(),
+  timeout: seconds('30s'),
+});
 /** A check: passes when the HTTP answer is as expected or the command exits with 0. */
-const check = z.union([httpCheck, commandCheck]);
+const check = z.union([httpCheck, commandCheck], {
+  error: 'a check: `http: ADDRESS` or `run: COMMAND`',
+});
 
 const server = z.strictObject({
   address: text.describe('host:port the server listens on, and how the Nginx upstream names it'),
-  dir: text.optional().describe('folder of the program on its server; {dir} in commands'),
+  dir: text.optional().describe('folder of the program on this server, when it is not probes.dir; {dir} in commands'),
   log: text.optional(),
   version: versionProbe.optional(),
   health: httpCheck.optional(),
@@ -63,7 +77,11 @@ export const configSchema = z.strictObject({
       dir: text.default('.'),
       remote: text.default('cil'),
       branches: z
-        .strictObject({ develop: text.default('develop'), testing: text.default('testing'), master: text.default('master') })
+        .strictObject({
+          develop: text.default('develop'),
+          testing: text.default('testing'),
+          master: text.default('master'),
+        })
         .prefault({}),
       changelog: text.default('ChangeLog.md'),
     })
@@ -76,14 +94,17 @@ export const configSchema = z.strictObject({
       answer: z.string().default('y\n').describe('given to the command as its standard input: the confirmation'),
       workdir: z.enum(['worktree', 'here']).default('worktree'),
       silence: seconds('3m').describe('a publish that prints nothing for so long is named'),
-      settle: seconds('30s').describe('how long a freshly published server may take until it reports the version and is healthy'),
+      settle: seconds('30s').describe(
+        'how long a freshly published server may take until it reports the version and is healthy',
+      ),
     })
     .prefault({}),
   probes: z
     .strictObject({
+      dir: text.default('/opt/quickpay').describe('folder of the program on its server; {dir} in commands'),
       version: versionProbe.prefault({ run: '{dir}/quickpay -version' }),
       health: httpCheck.prefault({ http: 'http://{address}/health' }),
-      log: text.default('/opt/quickpay/logs/quickpay.log'),
+      log: text.default('{dir}/logs/quickpay.log'),
     })
     .prefault({}),
   nginx: z
@@ -99,7 +120,9 @@ export const configSchema = z.strictObject({
         .describe('default: master for all servers, yun-NAME for only NAME'),
     })
     .prefault({}),
-  drain: z.strictObject({ deadline: seconds('5m'), watch: seconds('2s'), checks: z.array(check).default([]) }).prefault({}),
+  drain: z
+    .strictObject({ deadline: seconds('5m'), watch: seconds('2s'), checks: z.array(check).default([]) })
+    .prefault({}),
   verify: z
     .strictObject({
       soak: seconds('10m'),
@@ -116,9 +139,7 @@ export const configSchema = z.strictObject({
   preflight: z.array(check).default([]),
   freeze: z.array(z.strictObject({ from: text, to: text, because: text })).default([]),
   notify: z.array(z.strictObject({ webhook: z.strictObject({ env: text }) })).default([]),
-  rollback: z
-    .strictObject({ restore: z.enum(['auto', 'hold']).default('auto'), run: command.optional() })
-    .prefault({}),
+  rollback: z.strictObject({ restore: z.enum(['auto', 'hold']).default('auto'), run: command.optional() }).prefault({}),
 });
 
 /** flow.yaml after validation: every default filled in, durations in milliseconds, commands as argument lists. */

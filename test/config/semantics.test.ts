@@ -1,0 +1,157 @@
+import { describe, expect, it } from 'vitest';
+import { parseConfig } from '../../src/config/load.ts';
+
+const SERVERS = 'servers: { app1: { address: "a:1" }, app2: { address: "a:2" } }';
+
+/** The issues, without positions, of a config made of these lines. */
+function issuesOf(lines: string[], servers = SERVERS, test = 'test: { address: "a:9" }'): string[] {
+  const result = parseConfig(['version: 1', 'project: quickpay', servers, test, ...lines].join('\n'));
+  return 'issues' in result ? result.issues.map(({ message }) => message) : [];
+}
+
+const named = (...names: string[]) =>
+  `servers: { ${names.map((name, index) => `${name}: { address: "a:${index}" }`).join(', ')} }`;
+
+describe('servers', () => {
+  it('have names that differ in more than case and "-"', () => {
+    expect(issuesOf([], named('app-1', 'apP1'))).toContain(
+      'servers.apP1: expected names that differ in more than case and "-"; here stand "app-1" and "apP1"',
+    );
+  });
+
+  it('are never called "all", however it is written', () => {
+    expect(issuesOf([], named('all', 'app1'))).toContainEqual(
+      expect.stringMatching(/^servers\.all: expected a server name other/),
+    );
+    expect(issuesOf([], named('a-ll', 'app1'))).toContainEqual(
+      expect.stringMatching(/^servers\.a-ll: .*"all" means every/),
+    );
+  });
+
+  it('are two, because that is what the chart can release', () => {
+    expect(issuesOf([], 'servers: {}')).toEqual([
+      'servers: expected the servers to release, each with its address; there is none',
+    ]);
+    expect(issuesOf([], named('app1'))).toEqual([
+      expect.stringMatching(/^servers: expected two servers; here stands 1\./),
+    ]);
+    expect(issuesOf([], named('a1', 'a2', 'a3'))).toEqual([expect.stringMatching(/here stands 3\./)]);
+  });
+
+  it('have addresses of their own, and the test server is none of them', () => {
+    const shared = 'servers: { app1: { address: "a:1" }, app2: { address: "a:1" } }';
+    expect(issuesOf([], shared)).toEqual([
+      expect.stringMatching(/^servers\.app2\.address: expected an address of its own/),
+    ]);
+    expect(issuesOf([], SERVERS, 'test: { address: "a:2", name: App-1 }')).toEqual([
+      expect.stringMatching(/^test\.address: .* is that of servers\.app2 too/),
+      'test.name: expected a name that no production server has; here stands "App-1"',
+    ]);
+  });
+});
+
+describe('routes', () => {
+  const routes = (...rows: string[]) => issuesOf(['nginx:', '  routes:', ...rows.map((row) => `    - ${row}`)]);
+  const ALL = '{ servers: [app2, app1], branch: master }';
+  const ONE = '{ servers: [app1], branch: only1 }';
+  const TWO = '{ servers: [app2], branch: only2 }';
+
+  it('may be left out or given in any order', () => {
+    expect(issuesOf([])).toEqual([]);
+    expect(routes(ONE, ALL, TWO)).toEqual([]);
+  });
+
+  it('lead to servers that exist', () => {
+    expect(routes(ALL, ONE, TWO, '{ servers: [app3], branch: x }')).toEqual([
+      'nginx.routes[3].servers[0]: expected the name of a server; here stands "app3"; did you mean "app1"?',
+    ]);
+  });
+
+  it('exist for all servers and for each single one', () => {
+    expect(routes(ONE)).toEqual([
+      expect.stringMatching(/^nginx\.routes: expected a route for all servers \("app1", "app2"\)/),
+      expect.stringMatching(/^nginx\.routes: expected a route for only "app2"/),
+    ]);
+  });
+
+  it('are one for each set of servers, each with a branch of its own', () => {
+    expect(routes(ALL, ONE, TWO, '{ servers: [app1, app2], branch: only1 }')).toEqual([
+      'nginx.routes[3].servers: expected one route for each set of servers; "app1", "app2" has one already',
+      'nginx.routes[3].branch: expected a branch of its own; "only1" is that of another route',
+    ]);
+    expect(routes(ALL, TWO, '{ servers: [app1, app1], branch: only1 }')).toEqual([
+      'nginx.routes[2].servers[1]: expected each server once; "app1" stands twice',
+    ]);
+  });
+});
+
+describe('placeholders', () => {
+  it.each([
+    ['publish: { run: "x {server} {tag} {previous} {commit} {version} {dir} {address}" }', []],
+    [
+      'publish: { run: "x {sever}" }',
+      [expect.stringMatching(/^publish\.run: .*here stands \{sever\}; did you mean \{server\}\?$/)],
+    ],
+    ['rollback: { run: [x, "{taag}"] }', [expect.stringMatching(/^rollback\.run: .*did you mean \{tag\}\?$/)]],
+    ['nginx: { reload: "x {server}" }', ['nginx.reload: expected no placeholder here; here stands {server}']],
+    ['probes: { log: "{dir}/{tag}.log" }', [expect.stringMatching(/^probes\.log: \{tag\} has no value here/)]],
+    ['probes: { dir: "/x/{dir}" }', [expect.stringMatching(/^probes\.dir: \{dir\} has no value here/)]],
+    [
+      'probes: { version: { http: "http://{adress}" } }',
+      [expect.stringMatching(/^probes\.version\.http: .*\{address\}\?$/)],
+    ],
+    ['drain: { checks: [{ run: "x {nope}" }] }', [expect.stringMatching(/^drain\.checks\[0\]\.run: expected one of/)]],
+    [
+      'verify: { checks: [{ http: "http://{nope}" }] }',
+      [expect.stringMatching(/^verify\.checks\[0\]\.http: expected/)],
+    ],
+    [
+      'preflight: [{ run: "x {server}" }]',
+      [expect.stringMatching(/^preflight\[0\]\.run: \{server\} has no value here/)],
+    ],
+    ['publish: { run: "awk {print$1} {} {{.State}}" }', []],
+  ])('%s', (line, expected) => {
+    expect(issuesOf([line])).toEqual(expected);
+  });
+
+  it('are checked in what a single server overrides', () => {
+    const servers =
+      'servers: { app1: { address: "a:1", log: "/{x}.log" }, app2: { address: "a:2", health: { http: "{y}" } } }';
+    expect(issuesOf([], servers)).toEqual([
+      expect.stringMatching(/^servers\.app1\.log: /),
+      expect.stringMatching(/^servers\.app2\.health\.http: /),
+    ]);
+  });
+});
+
+describe('the other rules', () => {
+  it.each([
+    ['verify: { errors: ["a(b"] }', /^verify\.errors\[0\]: expected a regular expression; here stands "a\(b"/],
+    ['verify: { errors: [ERROR, "panic|"] }', /^verify\.errors\[1\]: .*matches every line/],
+    ['verify: { soak: 1s, every: 2s }', /^verify\.every: expected more than 0 and at most the soak \(1000 ms\)/],
+    ['verify: { every: 0s }', /^verify\.every: /],
+    ['drain: { deadline: 0s }', /^drain\.deadline: /],
+    ['probes: { version: { cwd: /x } }', /^probes\.version: expected `run: COMMAND` or/],
+    ['git: { branches: { testing: master } }', /^git\.branches\.master: .*"master" is git\.branches\.testing too/],
+    ['git: { remote: "--upload-pack=x" }', /^git\.remote: expected a git name/],
+    ['git: { branches: { develop: "a..b" } }', /^git\.branches\.develop: expected a git name/],
+    [
+      'freeze: [{ from: "Fri 16:00", to: "2026-12-20 18:00", because: x }]',
+      /^freeze\[0\]\.to: expected both ends of one kind/,
+    ],
+    [
+      'freeze: [{ from: "2026-12-20 18:00", to: "2026-12-20 17:00", because: x }]',
+      /^freeze\[0\]\.to: expected an end after/,
+    ],
+    ['freeze: [{ from: "Fri 16:00", to: "Fri 16:00", because: x }]', /^freeze\[0\]\.to: expected an end after/],
+  ])('refuse %s', (line, expected) => {
+    expect(issuesOf([line])).toEqual([expect.stringMatching(expected)]);
+  });
+
+  it('do not repeat what may be a secret', () => {
+    const [message, ...others] = issuesOf(['notify: [{ webhook: { env: "https://hooks.example/s3cret" } }]']);
+    expect(others).toEqual([]);
+    expect(message).toMatch(/^notify\[0\]\.webhook\.env: expected the name of an environment variable/);
+    expect(message).not.toContain('s3cret');
+  });
+});
