@@ -1,0 +1,56 @@
+/**
+ * What is stored of one release: the one JSON document that every command reads. Types only.
+ * Everything people see later (status, history, the page) is computed from it; nothing that matters is kept elsewhere.
+ */
+import type { ReleaseContext } from '../../machines/contract.ts';
+import type { Verdict } from '../../machines/guards.ts';
+
+/** Who sent an event, and from where. */
+export interface Sender {
+  user: string;
+  host: string;
+  /** `command line`, `second terminal`, `inspector`. */
+  via: string;
+}
+
+/** One commit of the release: what happened, and the state it led to. */
+export interface HistoryEntry {
+  rev: number;
+  /** ISO time. */
+  at: string;
+  /** `NEXT`, `ROLLBACK` … as sent, or `done`, `failed`, `asked` when an effect ended, or `started`. */
+  event: string;
+  from: string | null;
+  to: string;
+  by: Sender | null;
+  reason: string | null;
+  /** Guards that were overridden by name. */
+  forced: Verdict[];
+  /** What the step saw, or why it failed, in one line. */
+  note: string | null;
+  seconds: number | null;
+}
+
+/** The chart's snapshot as XState persists it; only what flow itself reads of it is spelled out. */
+export interface StoredSnapshot {
+  value: string;
+  status: 'active' | 'done' | 'error' | 'stopped';
+  context: ReleaseContext;
+}
+
+export interface ReleaseDocument {
+  format: 1;
+  id: string;
+  /** Version and topology of the chart the snapshot belongs to. */
+  machine: string;
+  project: string;
+  startedAt: string;
+  by: Sender;
+  /** Counts the commits; `--expect` names it. */
+  rev: number;
+  config: { file: string; hash: string; pinned: unknown };
+  /** Object ids of the refs that tagging is about to move, as they were; the driver restores them on ABORT. */
+  snapshot: StoredSnapshot;
+  history: HistoryEntry[];
+  endedAt: string | null;
+}
