@@ -28,8 +28,12 @@ export default defineConfig(
       '@typescript-eslint/switch-exhaustiveness-check': ['error', { considerDefaultExhaustiveForUnions: true }],
       '@typescript-eslint/consistent-type-imports': 'error',
       '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_', varsIgnorePattern: '^_' }],
+      // A callback that does nothing says so by being empty.
+      '@typescript-eslint/no-empty-function': ['error', { allow: ['arrowFunctions'] }],
       'no-console': 'error',
       eqeqeq: 'error',
     },
   },
+  // Programs that tests start speak on their standard output.
+  { files: ['test/**/programs/*.ts'], rules: { 'no-console': 'off' } },
 );
