@@ -38,17 +38,17 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
   },
   'src/git': {
     imports: ['src/git', 'src/hosts', 'src/errors.ts', 'node:', 'simple-git', 'semver'],
-    types: ['machines'],
+    types: ['machines', 'src/config'],
     mend: 'The parts of the world do not know of each other. Bring them together in src/effects.',
   },
   'src/nginx': {
-    imports: ['src/nginx', 'src/hosts', 'src/errors.ts', 'node:'],
-    types: ['machines'],
+    imports: ['src/nginx', 'src/hosts', 'src/errors.ts', 'node:', 'semver'],
+    types: ['machines', 'src/config'],
     mend: 'The parts of the world do not know of each other. Bring them together in src/effects.',
   },
   'src/logs': {
     imports: ['src/logs', 'src/hosts', 'src/errors.ts', 'node:'],
-    types: ['machines'],
+    types: ['machines', 'src/config'],
     mend: 'The parts of the world do not know of each other. Bring them together in src/effects.',
   },
   'src/config': {
