@@ -10,7 +10,7 @@ import { LowSync } from 'lowdb';
 import { StateError } from '../errors.ts';
 import { replaceFile, syncFolder } from './atomic-file.ts';
 import { DurableJsonFile } from './durable-file.ts';
-import { decode, encode, stateFailure } from './envelope.ts';
+import { decode, encode, peek, stateFailure } from './envelope.ts';
 import type { Lock } from './lock.ts';
 import { releasePaths, statePaths } from './state-folder.ts';
 
@@ -29,9 +29,13 @@ const PROGRESS_NAME = /^[A-Za-z0-9._-]+$/;
 /** Opens an existing release for the driver. Throws StateError (CORRUPT, FOREIGN, MISSING, FENCED, system codes). */
 export function openReleaseFile<T extends object>(dir: string, id: string, lock: Lock): ReleaseFile<T> {
   const { state } = releasePaths(dir, id);
-  const adapter = new DurableJsonFile<T>(state, lock);
-  const data = adapter.read();
-  if (data === null) throw new StateError('MISSING', `${state} does not exist; nothing was started. See: flow history`);
+  // Asked before the adapter is made, which needs the folder.
+  const exists = peek(state) !== null;
+  const adapter = exists ? new DurableJsonFile<T>(state, lock) : null;
+  const data = adapter?.read() ?? null;
+  if (adapter === null || data === null) {
+    throw new StateError('MISSING', `${state} does not exist; nothing was started. See: flow history`);
+  }
   return release(adapter, data);
 }
 
