@@ -1,0 +1,470 @@
+/**
+ * The proxy: which servers it sends traffic to, how that is changed, and what proves the change (R3.2, R4.1, R4.3, R5.2).
+ *
+ * Invariants, in the order of a switch:
+ * - nothing is touched unless the tree is clean and the master is proven to be the one of this configuration;
+ * - the workers that may still carry old requests are captured *before* anything changes;
+ * - a tree that Nginx refuses, or that did not come live, is switched back, so that the next reboot does not load it;
+ * - "live" means new workers under the same master. The exit status of a reload means only that a signal was sent.
+ *
+ * Deliberately absent: waiting for the drain (the caller polls `remaining`, has its deadline and may ask a person), and
+ * any signal of our own: the configured reload command alone talks to Nginx.
+ */
+import { posix } from 'node:path';
+import semver from 'semver';
+import type { Config } from '../config/schema.ts';
+import { messageOf, StepError } from '../errors.ts';
+import type { Argv, Host, RunResult } from '../hosts/host.ts';
+import { assertSwitchable, readTree, switchTree, treeEquals } from './config-repository.ts';
+import type { ProcessId, Worker } from './processes.ts';
+import { findMaster, listAcceptingWorkers, listWorkers, sameProcess, stillAlive } from './processes.ts';
+
+export type ProxyConfig = Config['nginx'];
+
+/** A set of servers and the branch that sends traffic to exactly these. */
+export interface Route {
+  servers: string[];
+  branch: string;
+}
+
+export interface ProxyObservation {
+  /** Servers of the route whose branch the files equal; null when they equal none, or are not clean. */
+  servers: string[] | null;
+  /** The branch HEAD names; null when detached or unreadable. */
+  branch: string | null;
+  /** Why `servers` is null. */
+  treeProblem?: string;
+  master?: ProcessId;
+  workers: Worker[];
+  /** Why there is no `master`, or why its workers could not be listed. */
+  problem?: string;
+}
+
+/** What a switch saw. Plain data, so that it can be stored and the drain judged by it after a crash. */
+export interface SwitchEvidence {
+  servers: string[];
+  branch: string;
+  /** The commit of the config repository that was loaded. */
+  commit: string;
+  /** The branch before; null is kept for a switch whose branch before is not known. */
+  from: string | null;
+  master: ProcessId;
+  /** Every worker there was before the reload: those that may still send requests the old way. */
+  workersBefore: Worker[];
+  /** The workers that accept requests since. */
+  workersAfter: Worker[];
+  /** From the start of the reload command until it was proven live. */
+  liveAfterMs: number;
+  /** What the test command printed. */
+  testedOutput: string;
+  /** Exit status of the reload command; null when it did not end by itself. */
+  reloadStatus: number | null;
+  provenBy: string;
+}
+
+export interface ForeignReload {
+  /** The workers that accept requests and are not those of the evidence. */
+  pids: number[];
+  /** `reload`: all were replaced; `restart`: the master too; `workerReplaced`: only some, as after a crash of one. */
+  how: 'reload' | 'restart' | 'workerReplaced';
+}
+
+export interface ProxyFacts {
+  /** For instance "1.22.1"; null when the program did not tell. */
+  version: string | null;
+  /**
+   * True when Nginx has `keepalive_min_timeout` (1.27.4 and later). Without it a reload resets about one idle
+   * keep-alive connection per switch, whatever the tool.
+   */
+  keepaliveMinTimeout: boolean | null;
+}
+
+export interface SwitchOptions {
+  onProgress?: (text: string) => void;
+  /** Stops the switch before the reload (the tree goes back); a reload that was sent is followed to its end. */
+  signal?: AbortSignal;
+  /** How long a reload may take until it is live. Default 5000: one that waits for a port takes 2.5 s. */
+  liveWithinMs?: number;
+}
+
+const LIVE_DEADLINE_MS = 5_000;
+/** After a reload command that failed: long enough for a signal that was sent all the same. */
+const LIVE_AFTER_FAILED_RELOAD_MS = 1_000;
+const POLL_MS = 10;
+const TEST_TIMEOUT_MS = 60_000;
+const LOG_CHUNK_BYTES = 256 * 1024;
+
+/** The proxy of one configuration; `servers` are all the servers of the project. */
+export function createProxy(host: Host, nginx: ProxyConfig, servers: readonly string[]): Proxy {
+  return new Proxy(host, nginx, servers);
+}
+
+export class Proxy {
+  readonly routes: readonly Route[];
+  readonly #host: Host;
+  readonly #nginx: ProxyConfig;
+
+  constructor(host: Host, nginx: ProxyConfig, servers: readonly string[]) {
+    this.#host = host;
+    this.#nginx = nginx;
+    this.routes = nginx.routes ?? defaultRoutes(servers);
+  }
+
+  /** The branch that sends traffic to exactly these servers, in whatever order; null when there is none. Pure. */
+  branchFor(servers: readonly string[]): string | null {
+    const wanted = new Set(servers);
+    const equal = (route: Route) => {
+      const has = new Set(route.servers);
+      return has.size === wanted.size && [...wanted].every((server) => has.has(server));
+    };
+    return this.routes.find(equal)?.branch ?? null;
+  }
+
+  /**
+   * How the proxy stands. Reads only, so any number of times is safe. A tree or a master that is not as it should be is
+   * told in the answer. Throws StepError `unreachable` only when the host's files cannot be read at all.
+   */
+  async observe(): Promise<ProxyObservation> {
+    const tree = await this.#observeTree();
+    const found = await findMaster(this.#host, this.#nginx);
+    if ('problem' in found) return { ...tree, workers: [], problem: found.problem };
+    try {
+      return { ...tree, master: found, workers: await listWorkers(this.#host, found) };
+    } catch (error) {
+      return { ...tree, master: found, workers: [], problem: messageOf(error) };
+    }
+  }
+
+  async #observeTree(): Promise<Pick<ProxyObservation, 'servers' | 'branch' | 'treeProblem'>> {
+    const { dir } = this.#nginx;
+    let tree;
+    try {
+      tree = await readTree(this.#host, dir);
+    } catch (error) {
+      return { servers: null, branch: null, treeProblem: messageOf(error) };
+    }
+    const { branch } = tree;
+    if (tree.locked) return { servers: null, branch, treeProblem: `${dir} holds git's lock file` };
+    if (tree.dirty.length > 0) {
+      return { servers: null, branch, treeProblem: `${dir} is not clean: ${tree.dirty.slice(0, 10).join(', ')}` };
+    }
+    // The branch HEAD names is asked first: two branches of equal content are one route under two names.
+    const inOrder = this.routes.toSorted((a, b) => Number(b.branch === branch) - Number(a.branch === branch));
+    for (const route of inOrder) {
+      if (await treeEquals(this.#host, dir, route.branch)) return { servers: [...route.servers], branch };
+    }
+    return { servers: null, branch, treeProblem: `the files in ${dir} equal none of the routes' branches` };
+  }
+
+  /**
+   * Sends traffic to exactly these servers and proves that it is live; does not wait for the drain.
+   *
+   * Safe to do twice: on the branch already, it tests and reloads all the same, because a branch checked out by a run
+   * that crashed proves nothing about what Nginx has loaded.
+   *
+   * Throws StepError: `unsafe` (nothing was touched) when there is no such route, the tree is not clean or the master
+   * not proven; `rejected` when Nginx refused the configuration or logged that it could not load it, or when `signal`
+   * stopped it before the reload; `timedOut` when it was not proven live in time; in these three the tree is back on the
+   * branch before. `unknownOutcome` when the tree could not be brought back, or Nginx not watched after the reload.
+   */
+  async switchTo(servers: readonly string[], options: SwitchOptions = {}): Promise<SwitchEvidence> {
+    const host = this.#host;
+    const { dir } = this.#nginx;
+    const tell = options.onProgress ?? (() => {});
+    const branch = this.branchFor(servers);
+    if (branch === null) {
+      throw new StepError(
+        'ROUTE_UNKNOWN',
+        'unsafe',
+        `No route sends traffic to exactly ${servers.join(', ') || 'no server'}. Nothing was changed. ` +
+          `Name its branch under nginx.routes in flow.yaml, then run: flow config check`,
+      );
+    }
+    const { branch: from } = await assertSwitchable(host, dir, branch);
+    const master = await this.#provenMaster();
+    const logStart = await this.#errorLogEnd();
+    const workersBefore = await listWorkers(host, master);
+    this.#stopIfAborted(options.signal, from);
+
+    tell(`git switch ${branch}`);
+    await switchTree(host, dir, branch);
+    const ready = await this.#orBack(from, async () => {
+      const test = await this.#test(branch);
+      const { head: commit } = await readTree(host, dir);
+      // Workers that came in the meantime (someone else's reload) may hold the old routes as well.
+      const captured = union(workersBefore, await listWorkers(host, master));
+      const logEnd = (await this.#errorLogEnd()) ?? logStart;
+      this.#stopIfAborted(options.signal, from);
+      // The last look before the signal: the master may have been started anew while the tree was switched.
+      if (!sameProcess(await this.#provenMaster(), master)) throw this.#masterChanged();
+      return { test, commit, captured, logEnd };
+    });
+    const { test, commit, captured } = ready;
+
+    tell(this.#nginx.reload.join(' '));
+    const startedAt = performance.now();
+    const reload = await host.run(this.#nginx.reload, { cwd: dir, changesWorld: true, env: { LC_ALL: 'C' } });
+    const workersAfter = await this.#orBack(from, () =>
+      this.#provenLive({ master, captured, logEnd: ready.logEnd, reload, branch, options }),
+    );
+    const liveAfterMs = Math.round(performance.now() - startedAt);
+    tell(`live after ${liveAfterMs} ms; ${workersAfter.length} new workers`);
+    return {
+      servers: [...servers],
+      branch,
+      commit,
+      from,
+      master,
+      workersBefore: captured,
+      workersAfter,
+      liveAfterMs,
+      testedOutput: `${test.stdout}${test.stderr}`.trim(),
+      reloadStatus: reload.status,
+      provenBy:
+        `${workersAfter.length} new worker${workersAfter.length === 1 ? '' : 's'} under the same master ` +
+        `(${master.pid}), none of the ${captured.length} from before accepting any more, and no new [emerg] in the error log`,
+    };
+  }
+
+  /**
+   * The workers from before the switch that still live: they may still send requests to a server that left. Empty is
+   * the proof of the drain. Reads only, so any number of times is safe.
+   */
+  async remaining(evidence: Pick<SwitchEvidence, 'workersBefore'>): Promise<Worker[]> {
+    return stillAlive(this.#host, evidence.workersBefore);
+  }
+
+  /**
+   * Whether workers accept requests that the switch of `evidence` did not bring: someone reloaded or restarted Nginx
+   * since, or a worker crashed and was replaced. Null when not. Reads only, so any number of times is safe.
+   * Throws StepError `unsafe` when there is no proven master now.
+   */
+  async reloadedByOthers(evidence: Pick<SwitchEvidence, 'master' | 'workersAfter'>): Promise<ForeignReload | null> {
+    const master = await this.#provenMaster();
+    const now = await listAcceptingWorkers(this.#host, master);
+    const isOurs = (worker: Worker) => evidence.workersAfter.some((ours) => sameProcess(ours, worker));
+    const pids = now.filter((worker) => !isOurs(worker)).map(({ pid }) => pid);
+    if (pids.length === 0) return null;
+    if (!sameProcess(master, evidence.master)) return { pids, how: 'restart' };
+    return { pids, how: now.some(isOurs) ? 'workerReplaced' : 'reload' };
+  }
+
+  /** What this Nginx can do, for `flow doctor`: asked of the test command's program with -v. Reads only. */
+  async facts(): Promise<ProxyFacts> {
+    const ask = this.#nginx.test.map((word) => (word === '-t' ? '-v' : word));
+    if (!ask.includes('-v')) return { version: null, keepaliveMinTimeout: null };
+    const answer = await this.#host.run(ask as [string, ...string[]], { cwd: this.#nginx.dir, timeoutMs: 10_000 });
+    const found = /nginx version: \S+?\/(\d+\.\d+\.\d+)/.exec(answer.stderr)?.[1];
+    if (answer.status !== 0 || found === undefined) return { version: null, keepaliveMinTimeout: null };
+    return { version: found, keepaliveMinTimeout: semver.gte(found, '1.27.4') };
+  }
+
+  async #provenMaster(): Promise<ProcessId> {
+    const found = await findMaster(this.#host, this.#nginx);
+    if (!('problem' in found)) return found;
+    throw new StepError(
+      found.code,
+      'unsafe',
+      `Nginx on ${this.#host.name} is not as expected: ${found.problem}. It was not reloaded. See: flow doctor`,
+    );
+  }
+
+  #masterChanged(): StepError {
+    return new StepError(
+      'PROXY_MASTER_CHANGED',
+      'unsafe',
+      `Nginx on ${this.#host.name} was started anew during the switch, so it was not reloaded. See: flow status`,
+    );
+  }
+
+  #stopIfAborted(signal: AbortSignal | undefined, from: string): void {
+    if (signal?.aborted !== true) return;
+    throw new StepError(
+      'SWITCH_STOPPED',
+      'rejected',
+      `The switch was stopped before Nginx was reloaded; the traffic is as before, on ${from}. See: flow status`,
+    );
+  }
+
+  /** Runs the test command; throws `rejected` with Nginx's own words when it is red. */
+  async #test(branch: string): Promise<RunResult> {
+    const { dir, test } = this.#nginx;
+    const result = await this.#host.run(test, { cwd: dir, timeoutMs: TEST_TIMEOUT_MS, env: { LC_ALL: 'C' } });
+    if (result.status === 0) return result;
+    throw new StepError(
+      'NGINX_TEST_FAILED',
+      result.notStarted === undefined ? 'rejected' : 'unreachable',
+      `Nginx refuses the configuration of branch ${branch}: ${saidBy(test, result)} ` +
+        `It was not reloaded and serves as before. Correct the branch ${branch} in ${dir}, then send the event again.`,
+    );
+  }
+
+  /** Runs `work`; when it throws, brings the tree back to `from` before the error goes on. */
+  async #orBack<T>(from: string, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      const { dir } = this.#nginx;
+      try {
+        await switchTree(this.#host, dir, from);
+      } catch (second) {
+        throw new StepError(
+          'CONFIG_TREE_NOT_RESTORED',
+          'unknownOutcome',
+          `${messageOf(error)} And the tree could not be brought back to ${from}: ${messageOf(second)} ` +
+            `The next start of Nginx would load what lies there now. Mend it first: git -C ${dir} status`,
+          { cause: error },
+        );
+      }
+      throw error;
+    }
+  }
+
+  async #provenLive(reloaded: {
+    master: ProcessId;
+    captured: readonly Worker[];
+    logEnd: LogEnd | null;
+    reload: RunResult;
+    branch: string;
+    options: SwitchOptions;
+  }): Promise<Worker[]> {
+    const { master, captured, reload, branch, options } = reloaded;
+    const sent = reload.status === 0;
+    const deadlineMs = sent ? (options.liveWithinMs ?? LIVE_DEADLINE_MS) : LIVE_AFTER_FAILED_RELOAD_MS;
+    const until = performance.now() + deadlineMs;
+    const log = this.#emergencies(reloaded.logEnd);
+    if (!sent) options.onProgress?.(`the reload command failed: ${saidBy(this.#nginx.reload, reload)}`);
+    for (;;) {
+      const [accepting, emergency] = await this.#lookAfterReload(master, log);
+      const old = accepting.some((worker) => captured.some((before) => sameProcess(before, worker)));
+      if (emergency !== null) {
+        const kept = accepting.length > 0 && old;
+        throw new StepError(
+          'RELOAD_NOT_LOADED',
+          kept ? 'rejected' : 'unknownOutcome',
+          `Nginx was told to load branch ${branch}, and its error log says: ${emergency} ` +
+            (kept
+              ? 'It serves as before. Correct that, then send the event again.'
+              : 'Its workers were replaced all the same, so what it serves is not known. See: flow status'),
+        );
+      }
+      // While an old worker still accepts, a single new one proves nothing: it may replace one that crashed.
+      if (accepting.length > 0 && !old) return accepting;
+      if (performance.now() >= until) break;
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    }
+    if (!sent && reload.status !== null) {
+      throw new StepError(
+        'RELOAD_FAILED',
+        'rejected',
+        `The reload command failed: ${saidBy(this.#nginx.reload, reload)} Nginx serves as before. ` +
+          `Correct that, then send the event again.`,
+      );
+    }
+    throw new StepError(
+      'RELOAD_NOT_LIVE',
+      'timedOut',
+      `Branch ${branch} was not live ${deadlineMs / 1_000} s after the reload: no full set of new workers. ` +
+        `The tree is as before, but a reload that hangs may still load the new one late. ` +
+        `See ${posix.resolve(this.#nginx.dir, this.#nginx.errorLog)}, then: flow status`,
+    );
+  }
+
+  /** One look at both signs of a reload. After the signal was sent, not being able to look is an unknown outcome. */
+  async #lookAfterReload(
+    master: ProcessId,
+    log: { next: () => Promise<string | null> },
+  ): Promise<[Worker[], string | null]> {
+    try {
+      return await Promise.all([listAcceptingWorkers(this.#host, master), log.next()]);
+    } catch (error) {
+      throw new StepError(
+        'RELOAD_UNOBSERVED',
+        'unknownOutcome',
+        `Nginx was told to reload, and could not be watched: ${messageOf(error)} See: flow status`,
+        { cause: error },
+      );
+    }
+  }
+
+  get #errorLog(): string {
+    return posix.resolve(this.#nginx.dir, this.#nginx.errorLog);
+  }
+
+  /** Where the error log ends now; null when it does not exist. */
+  async #errorLogEnd(): Promise<LogEnd | null> {
+    try {
+      const slice = await this.#host.readSlice(this.#errorLog, 0, 0);
+      return slice === null ? null : { id: slice.id, offset: slice.size };
+    } catch (error) {
+      throw new StepError(
+        'ERROR_LOG_UNREADABLE',
+        'unsafe',
+        `Nginx's error log ${this.#errorLog} cannot be read (${messageOf(error)}), so a reload could not be judged. ` +
+          `Nginx was not reloaded. Make it readable, or name it as nginx.errorLog in flow.yaml.`,
+        { cause: error },
+      );
+    }
+  }
+
+  /** Reads on in the error log; `next` answers the first new [emerg] line, or null while there is none. */
+  #emergencies(start: LogEnd | null): { next: () => Promise<string | null> } {
+    let id = start?.id ?? null;
+    let offset = start?.offset ?? 0;
+    let tail = '';
+    const next = async (): Promise<string | null> => {
+      for (;;) {
+        const slice = await this.#host.readSlice(this.#errorLog, offset, LOG_CHUNK_BYTES);
+        if (slice === null) return null;
+        if (slice.id !== id || slice.size < offset) {
+          // Rotated or emptied: all of the file is new. What was read belongs to another file.
+          const known = id !== null || offset > 0;
+          id = slice.id;
+          if (known) {
+            offset = 0;
+            tail = '';
+            continue;
+          }
+        }
+        if (slice.bytes.length === 0) return null;
+        offset += slice.bytes.length;
+        const text = tail + slice.bytes.toString('latin1');
+        const found = text.split('\n').find((line) => line.includes('[emerg]'));
+        if (found !== undefined) return printableLine(Buffer.from(found, 'latin1').toString('utf8'));
+        tail = text.slice(text.lastIndexOf('\n') + 1).slice(-LOG_CHUNK_BYTES);
+      }
+    };
+    return { next };
+  }
+}
+
+interface LogEnd {
+  id: string;
+  offset: number;
+}
+
+/** The runbook's branches (R3.1): `master` for all servers, `yun-NAME` for only NAME. */
+function defaultRoutes(servers: readonly string[]): Route[] {
+  const single = servers.length > 1 ? servers.map((server) => ({ servers: [server], branch: `yun-${server}` })) : [];
+  return [{ servers: [...servers], branch: 'master' }, ...single];
+}
+
+function union(a: readonly Worker[], b: readonly Worker[]): Worker[] {
+  return [...a, ...b.filter((worker) => !a.some((known) => sameProcess(known, worker)))];
+}
+
+/** What a command that failed said, in one sentence. */
+function saidBy(command: Argv, result: RunResult): string {
+  const text = printableLine(`${result.stderr}\n${result.stdout}`.trim());
+  const why = result.notStarted ?? (result.timedOut ? 'it took too long' : `status ${String(result.status)}`);
+  return `${command.join(' ')} (${why})${text === '' ? '' : `: ${text}`}.`;
+}
+
+/** Text of another program, safe to print: no control characters, of bounded length. */
+function printableLine(text: string): string {
+  // eslint-disable-next-line no-control-regex -- control characters are what is replaced
+  return text
+    .replaceAll(/\s*\n\s*/g, ' | ')
+    .replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, '?')
+    .slice(0, 2_000);
+}
