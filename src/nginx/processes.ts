@@ -122,7 +122,6 @@ function isMaster(title: string): boolean {
 }
 
 function printable(text: string): string {
-  // eslint-disable-next-line no-control-regex -- control characters are what is replaced
   return text.replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, '?').slice(0, 100);
 }
 

@@ -462,7 +462,6 @@ function saidBy(command: Argv, result: RunResult): string {
 
 /** Text of another program, safe to print: no control characters, of bounded length. */
 function printableLine(text: string): string {
-  // eslint-disable-next-line no-control-regex -- control characters are what is replaced
   return text
     .replaceAll(/\s*\n\s*/g, ' | ')
     .replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, '?')

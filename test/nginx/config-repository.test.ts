@@ -83,13 +83,13 @@ describe('a tree', () => {
   });
 
   it('is read in the folder that was named, though the environment points elsewhere', async () => {
-    const before = process.env['GIT_DIR'];
-    process.env['GIT_DIR'] = '/nonexistent';
+    const before = process.env.GIT_DIR;
+    process.env.GIT_DIR = '/nonexistent';
     try {
       expect((await readTree(host, dir)).branch).toBe('master');
     } finally {
-      if (before === undefined) delete process.env['GIT_DIR'];
-      else process.env['GIT_DIR'] = before;
+      if (before === undefined) delete process.env.GIT_DIR;
+      else process.env.GIT_DIR = before;
     }
   });
 
