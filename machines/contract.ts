@@ -49,7 +49,7 @@ export interface SwitchEvidence {
   workersAfter: WorkerProcess[];
   liveAfterMs: number;
   testedOutput: string;
-  reloadStatus: number;
+  reloadStatus: number | null;
   provenBy: string;
 }
 

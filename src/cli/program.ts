@@ -1,0 +1,157 @@
+/**
+ * The command line: words to commands. Every command is loaded only when it is called, so that `flow status` starts at once.
+ * stdout carries results, stderr progress, prompts and errors.
+ */
+import { Command, CommanderError, Option } from 'commander';
+import { EXIT, type ExitCode, FlowError, messageOf } from '../errors.ts';
+import { locate } from '../release/locate.ts';
+import { terminal } from './terminal.ts';
+
+interface Common {
+  config?: string;
+}
+interface Sending extends Common {
+  yes?: boolean;
+  force?: string[];
+  reason?: string;
+  expect?: number;
+  notes?: string;
+  choice?: string;
+  question?: string;
+  json?: boolean;
+}
+
+const collect = (value: string, all: string[] = []): string[] => [...all, ...value.split(',')];
+const revision = (value: string): number => {
+  const number = Number(value);
+  if (!Number.isSafeInteger(number) || number < 1) throw new CommanderError(EXIT.usage, 'flow.revision', `error: --expect wants a revision, a whole number, not "${value}"`);
+  return number;
+};
+
+/** Runs one command line and returns the exit status. Never throws. */
+export async function run(argv: string[]): Promise<ExitCode> {
+  let status: ExitCode = EXIT.ok;
+  const program = new Command('flow')
+    .description('Carries out a release step by step, proves each step before the next, and survives any crash.')
+    .option('-c, --config <file>', 'another flow.yaml than the nearest one')
+    .showSuggestionAfterError()
+    .configureHelp({ showGlobalOptions: true })
+    .exitOverride()
+    .addHelpText('after', '\nA release, by hand:\n  flow start\n  flow send NEXT     again and again; flow says what each will do\n  flow send ROLLBACK at any time in production\n\nTo see a whole release on a sandbox: flow demo\n');
+  const place = async () => await locate(process.cwd(), program.opts<Common>().config);
+  const sending = (command: Command): Command =>
+    command
+      .option('-y, --yes', 'answer the ordinary confirmation with yes')
+      .option('-m, --reason <why>', 'why; kept in the history')
+      .addOption(new Option('--force <guard>', 'override one guard by its id; needs --reason').argParser(collect))
+      .addOption(new Option('--expect <rev>', 'refuse unless the release is at this revision').argParser(revision))
+      .option('--notes <file>', 'the ChangeLog section (for the step that tags)')
+      .option('--json', 'the result as one JSON document');
+
+  program
+    .command('start')
+    .description('plan a release')
+    .option('--to <version>', 'the version to release')
+    .addOption(new Option('--bump <part>', 'count the last tag up').choices(['patch', 'minor', 'major']).conflicts('to'))
+    .option('-y, --yes', 'answer the ordinary confirmation with yes')
+    .option('-m, --reason <why>', 'why; kept in the history')
+    .addOption(new Option('--force <guard>', 'override the mark of a bad version: badVersion').argParser(collect))
+    .option('--json', 'the result as one JSON document')
+    .action(async (options) => {
+      status = await (await import('./start.ts')).start(await place(), options as never);
+    });
+  sending(program.command('send').argument('<event>', 'NEXT, ROLLBACK, ANSWER, RETEST or ABORT').argument('[choice]', 'the answer, for ANSWER'))
+    .description('send an event to the release: it is decided, carried out and proven before this returns')
+    .option('--question <id>', 'answer only this question')
+    .action(async (event: string, choice: string | undefined, options: Sending) => {
+      status = await (await import('./send.ts')).send(await place(), event, { ...options, ...(choice === undefined ? {} : { choice }) });
+    });
+  sending(program.command('run'))
+    .description('send NEXT by itself, until the release has ended or a person has to decide')
+    .option('--until <milestone>', 'stop at this milestone')
+    .action(async (options: Sending & { until?: string }) => {
+      status = await (await import('./run.ts')).runOn(await place(), options);
+    });
+  program
+    .command('resume')
+    .description('compare what is on record with the world, and go on with an interrupted step')
+    .option('-y, --yes', 'answer the ordinary confirmation with yes')
+    .option('--json', 'the result as one JSON document')
+    .action(async (options: { yes?: boolean; json?: boolean }) => {
+      status = await (await import('./resume.ts')).resume(await place(), options);
+    });
+  program
+    .command('status')
+    .description('where the release stands')
+    .option('--json', 'the result as one JSON document')
+    .option('-w, --watch', 'go on showing it')
+    .action(async (options: { json?: boolean; watch?: boolean }) => {
+      status = await (await import('./status.ts')).status(await place(), options);
+    });
+  program
+    .command('why')
+    .argument('[event]', 'the event, else every one that is possible')
+    .description('whether an event would pass now, and why')
+    .option('--json', 'the result as one JSON document')
+    .action(async (event: string | undefined, options: { json?: boolean }) => {
+      status = await (await import('./why.ts')).why(await place(), event, options);
+    });
+  program
+    .command('history')
+    .argument('[release]', 'a release by its id, else the newest')
+    .description('who did what, when, and on what evidence')
+    .option('--all', 'every release, one line each')
+    .option('--json', 'the result as one JSON document')
+    .action(async (id: string | undefined, options: { json?: boolean; all?: boolean }) => {
+      status = await (await import('./history.ts')).history(await place(), id, options);
+    });
+  const config = program.command('config').description('look at flow.yaml');
+  for (const what of ['check', 'print', 'schema'] as const) {
+    config
+      .command(what)
+      .description({ check: 'say whether it is right', print: 'print it with every default filled in', schema: 'print the JSON schema for editors' }[what])
+      .action(async () => {
+        status = await (await import('./config.ts')).config(what, program.opts<Common>().config);
+      });
+  }
+  program
+    .command('demo')
+    .description('a whole release on a sandbox: real git, real Nginx, real servers, clients at work all the while')
+    .option('--bad-release', 'the new version fails in production and is rolled back')
+    .option('--crash', 'flow is killed in the middle of a publish, and resumes')
+    .option('--fast', 'measure how long a release takes beyond what no tool could avoid')
+    .option('--keep', 'leave the sandbox running, to go on by hand')
+    .option('--stop <folder>', 'stop and remove a sandbox that was kept')
+    .action(async (options: { badRelease?: boolean; crash?: boolean; fast?: boolean; keep?: boolean; stop?: string }) => {
+      const { runDemo, runDemoStop } = await import('./demo.ts');
+      if (options.stop !== undefined) {
+        await runDemoStop(options.stop);
+        return;
+      }
+      const { badRelease = false, crash = false, fast = false, keep = false } = options;
+      status = (await runDemo({ flow: process.argv[1] ?? '', badRelease, crash, fast, keep, out: process.stdout, colour: terminal().outColour })) as ExitCode;
+    });
+
+  try {
+    if (argv.length === 0) argv = ['status'];
+    await program.parseAsync(argv, { from: 'user' });
+    return status;
+  } catch (error) {
+    return ending(error);
+  }
+}
+
+/** What was thrown, as the exit status; the message of an expected ending was written for people. */
+function ending(error: unknown): ExitCode {
+  // Commander has printed its own message by then; help and version are no errors.
+  if (error instanceof CommanderError) {
+    if (error.code === 'flow.revision') process.stderr.write(`${error.message}\n`);
+    return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+  }
+  if (error instanceof FlowError) {
+    process.stderr.write(`${terminal().errPaint.red('flow:')} ${error.message}\n`);
+    return error.exitCode;
+  }
+  process.stderr.write(`flow: a defect in flow: ${error instanceof Error ? (error.stack ?? error.message) : messageOf(error)}\nThe release is as it was last stored. See: flow status\n`);
+  return EXIT.defect;
+}

@@ -1,0 +1,36 @@
+/** `flow start`: plans a release, says what it would be, asks, and stores it. */
+import { EXIT, type ExitCode, UsageError } from '../errors.ts';
+import type { Place } from '../release/locate.ts';
+import { type Bump, planRelease, storeRelease } from '../release/start.ts';
+import { plainLine } from '../views/text.ts';
+import { confirm } from './ask.ts';
+import { showResult } from './driving.ts';
+import { terminal } from './terminal.ts';
+
+export interface StartOptions {
+  to?: string;
+  bump?: Bump;
+  yes?: boolean;
+  reason?: string;
+  force?: string[];
+  json?: boolean;
+}
+
+export async function start(place: Place, options: StartOptions): Promise<ExitCode> {
+  if ((options.force?.length ?? 0) > 0 && options.reason === undefined) {
+    throw new UsageError('NO_REASON', 'An override needs its reason: --force=badVersion --reason "…". Nothing was changed.');
+  }
+  const plan = await planRelease(place, options);
+  const paint = terminal().errPaint;
+  const { version, before, topology } = plan.input;
+  const lines = [
+    `${paint.bold(plan.loaded.config.project)}: release ${paint.bold(version)}${plan.previousTag === null ? ', the first one' : ` after ${plan.previousTag}`}`,
+    ...topology.servers.map((server) => `  ${server} runs ${before[server] ?? 'nothing that names its version'}`),
+    ...plan.warnings.map((warning) => `  ${paint.yellow('!')} ${plainLine(warning)}`),
+  ];
+  process.stderr.write(`${lines.join('\n')}\n`);
+  await confirm(`Plan the release of ${version}?`, options.yes === true);
+  storeRelease(place, plan);
+  showResult(place, options.json === true);
+  return EXIT.ok;
+}

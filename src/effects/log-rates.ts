@@ -1,0 +1,67 @@
+/**
+ * The logs of several servers followed side by side: lines and errors per second, and whether they could be read at all.
+ * "Quiet" is not "unreadable": a log that cannot be followed has no rate, and says why.
+ */
+import type { Rates } from '../../machines/contract.ts';
+import { serverSettings } from '../config/settings.ts';
+import { createLogFollower, type LogPosition } from '../logs/follow.ts';
+import type { World } from './world.ts';
+
+export interface ServerLog {
+  lines: number;
+  errors: number;
+  samples: string[];
+  problem: string | null;
+}
+
+export interface LogWatch {
+  /** Reads what has come since the last call, for every server. */
+  poll(): Promise<Record<string, ServerLog>>;
+  /** All that was counted since the watch began. */
+  totals(): Record<string, ServerLog>;
+  /** Lines per second over a time, from the totals; null where the log could not be read. */
+  rates(elapsedMs: number): Rates;
+  /** Where the reading stands, to go on after a crash. */
+  positions(): Record<string, LogPosition>;
+}
+
+const SAMPLES = 5;
+
+/** Follows the logs of these servers from their end, or from where an earlier watch stood. */
+export function watchLogs(world: World, servers: readonly string[], from: Record<string, LogPosition> = {}): LogWatch {
+  const errors = world.config.verify.errors.map((pattern) => new RegExp(pattern));
+  const followers = servers.map((server) => ({
+    server,
+    log: createLogFollower(world.host, serverSettings(world.config, server).log, { errors, from: from[server] ?? 'end' }),
+  }));
+  const totals: Record<string, ServerLog> = Object.fromEntries(servers.map((server) => [server, { lines: 0, errors: 0, samples: [], problem: null }]));
+  return {
+    async poll() {
+      const readings = await Promise.all(
+        followers.map(async ({ server, log }) => {
+          const reading = await log.poll();
+          return [server, { lines: reading.lines, errors: reading.errors, samples: reading.samples, problem: reading.problem }] as const;
+        }),
+      );
+      for (const [server, reading] of readings) {
+        const total = totals[server];
+        if (total === undefined) continue;
+        total.lines += reading.lines;
+        total.errors += reading.errors;
+        total.problem = reading.problem;
+        total.samples = [...total.samples, ...reading.samples].slice(0, SAMPLES);
+      }
+      return Object.fromEntries(readings);
+    },
+    totals: () => totals,
+    rates: (elapsedMs) =>
+      Object.fromEntries(
+        servers.map((server) => {
+          const total = totals[server];
+          const unknown = total === undefined || total.problem !== null || elapsedMs <= 0;
+          return [server, unknown ? null : Math.round((total.lines / elapsedMs) * 10_000) / 10];
+        }),
+      ),
+    positions: () => Object.fromEntries(followers.map(({ server, log }) => [server, log.position()])),
+  };
+}

@@ -1,0 +1,22 @@
+/** What effects work on: the config pinned into the release, and the parts of the world behind their seams. */
+import type { Config } from '../config/schema.ts';
+import type { Repository } from '../git/repository.ts';
+import type { Host } from '../hosts/host.ts';
+import type { Proxy } from '../nginx/proxy.ts';
+
+export interface World {
+  config: Config;
+  /** The machine flow runs on: publishes run here, and so far every server is looked at from here. */
+  host: Host;
+  repository: Repository;
+  proxy: Proxy;
+  /** Folder of the worktree that is flow's own; the operator's tree is never switched. */
+  worktree: string;
+  /** Folder of the jobs. */
+  jobs: string;
+  /** The driver's epoch, which fences jobs of a deposed one. */
+  epoch: number;
+  now(): Date;
+  /** Small checkpoints beside the state, per release; losing one only means observing or computing once more. */
+  checkpoint: { read(name: string): unknown; write(name: string, value: unknown): void };
+}

@@ -1,0 +1,193 @@
+/**
+ * Being the driver: the lock, the engine, the socket on which other terminals hand in events, and the live figures.
+ * One driver at a time. What ends it: the release rests, it was parked (Ctrl-C), or the state could not be written.
+ */
+import type { ReleaseEvent } from '../../machines/events.ts';
+import type { Config } from '../config/schema.ts';
+import type { Progress } from '../effects/effect.ts';
+import { createEffects } from '../effects/index.ts';
+import type { World } from '../effects/world.ts';
+import { messageOf } from '../errors.ts';
+import { type Channel, listen } from '../store/channel.ts';
+import type { HistoryEntry, ReleaseDocument, Sender } from '../store/document.ts';
+import { acquireLock, type Lock } from '../store/lock.ts';
+import { openReleaseFile, writeLive } from '../store/release-file.ts';
+import { type Decision, Engine } from './engine.ts';
+import { gatherFacts } from './facts.ts';
+import type { Place } from './locate.ts';
+import { latestEpoch } from './read.ts';
+import { openWorld } from './world.ts';
+
+/** What an operator asks for; the driver adds the facts. */
+export interface Request {
+  event: ReleaseEvent;
+  by: Sender;
+  /** Refused unless the release is at this revision. */
+  expect: number | null;
+}
+
+/** Told to whoever watches, here or through the socket. Plain data. */
+export type Told =
+  | { kind: 'committed'; entry: HistoryEntry; state: string; rev: number }
+  | { kind: 'progress'; step: string; progress: Progress }
+  | { kind: 'decision'; decision: Decision }
+  | { kind: 'problem'; message: string };
+
+const LIVE_EVERY_MS = 250;
+/** How long a parked driver waits for the step to come to a safe point. A publish goes on as a job anyway. */
+const PARK_PATIENCE_MS = 10_000;
+
+export class Driver {
+  readonly engine: Engine;
+  readonly world: World;
+  readonly #lock: Lock;
+  readonly #place: Place;
+  readonly #deciding = new Set<Promise<unknown>>();
+  readonly #channels = new Set<Channel>();
+  readonly #tell: (told: Told) => void;
+  #socket: { close(): Promise<void> } | null = null;
+  #liveAt = 0;
+
+  private constructor(place: Place, id: string, lock: Lock, world: World, tell: (told: Told) => void) {
+    this.#place = place;
+    this.#lock = lock;
+    this.world = world;
+    this.#tell = tell;
+    this.engine = new Engine({
+      file: openReleaseFile<ReleaseDocument>(place.stateDir, id, lock),
+      clock: { now: () => world.now() },
+      onCommit: (document, entry) => {
+        lock.describe({ doing: `at ${entry.to}` });
+        this.#broadcast({ kind: 'committed', entry, state: document.snapshot.value, rev: document.rev });
+      },
+      onProgress: (step, progress) => {
+        this.#showLive(id, step, progress);
+        this.#broadcast({ kind: 'progress', step, progress });
+      },
+    });
+  }
+
+  /**
+   * Takes the lock and loads the release; performs nothing yet. Throws LockHeldError, and StateError when the state is damaged.
+   * `config` is the one pinned into the release.
+   */
+  static async open(place: Place, document: ReleaseDocument, who: Sender, doing: string, tell: (told: Told) => void): Promise<Driver> {
+    const lock = acquireLock(place.stateDir, { who: `${who.user}@${who.host}`, doing, minEpoch: latestEpoch(place.stateDir) });
+    try {
+      const world = await openWorld(place, document.config.pinned as Config, { id: document.id, epoch: lock.epoch });
+      const driver = new Driver(place, document.id, lock, world, tell);
+      driver.#socket = await driver.#listen();
+      return driver;
+    } catch (error) {
+      lock.release();
+      throw error;
+    }
+  }
+
+  /** Gathers the facts an event needs and decides it. An accepted event is committed; nothing is performed before `drive`. */
+  async decide(request: Request): Promise<Decision> {
+    const { engine, world } = this;
+    const stale = (): Decision | null =>
+      request.expect !== null && request.expect !== engine.document.rev
+        ? {
+            accepted: false,
+            verdicts: [],
+            because: `the release is at revision ${engine.document.rev}, not at ${request.expect}: somebody was faster`,
+            rev: engine.document.rev,
+            state: engine.state,
+          }
+        : null;
+    const early = stale();
+    if (early !== null) return early;
+    const { state } = engine;
+    const facts = await gatherFacts(world, state, engine.context, request.event.type);
+    // The release may have moved while the facts were gathered: facts of another state prove nothing.
+    if (engine.state !== state && request.event.type !== 'ROLLBACK') {
+      return { accepted: false, verdicts: [], because: `the release moved from ${state} to ${engine.state} meanwhile`, rev: engine.document.rev, state: engine.state };
+    }
+    return stale() ?? engine.send({ ...request.event, facts }, request.by);
+  }
+
+  /** Performs until the release rests and nobody's event is being decided. */
+  async drive(): Promise<void> {
+    const effects = createEffects(this.world);
+    do {
+      await this.engine.drive(effects);
+      await Promise.allSettled([...this.#deciding]);
+    } while (this.engine.isWorking && !this.engine.isParked);
+  }
+
+  /** Ctrl-C: lets the step come to a safe point, then stops. A running publish goes on as a job. */
+  async park(): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const patience = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, this.engine.runsJob ? 0 : PARK_PATIENCE_MS);
+    });
+    await Promise.race([this.engine.park(), patience]);
+    clearTimeout(timer);
+  }
+
+  /** Lets go of the lock. Calling it twice does nothing. */
+  async close(): Promise<void> {
+    for (const channel of this.#channels) channel.close();
+    await this.#socket?.close();
+    this.#socket = null;
+    this.#lock.release();
+  }
+
+  async #listen() {
+    const socket = await listen(this.#place.stateDir, (channel) => {
+      this.#channels.add(channel);
+      void channel.closed.then(() => this.#channels.delete(channel));
+      void this.#serve(channel);
+    });
+    this.#lock.describe({ socket: socket.path });
+    return socket;
+  }
+
+  async #serve(channel: Channel): Promise<void> {
+    for await (const message of channel.messages) {
+      const request = requestOf(message);
+      if (request === null) {
+        channel.send({ kind: 'problem', message: 'that is no event' } satisfies Told);
+        continue;
+      }
+      const deciding = this.decide(request)
+        .then((decision) => channel.send({ kind: 'decision', decision } satisfies Told))
+        .catch((error: unknown) => channel.send({ kind: 'problem', message: messageOf(error) } satisfies Told));
+      this.#deciding.add(deciding);
+      void deciding.finally(() => this.#deciding.delete(deciding));
+    }
+  }
+
+  #broadcast(told: Told): void {
+    this.#tell(told);
+    for (const channel of this.#channels) channel.send(told);
+  }
+
+  #showLive(id: string, step: string, progress: Progress): void {
+    if (progress.kind === 'output' || performance.now() - this.#liveAt < LIVE_EVERY_MS) return;
+    this.#liveAt = performance.now();
+    writeLive(this.#place.stateDir, id, { step, text: progress.text, at: this.world.now().toISOString() });
+  }
+}
+
+const EVENTS: readonly string[] = ['NEXT', 'ABORT', 'RETEST', 'ROLLBACK', 'ANSWER'];
+
+/** What came through the socket, as a request; null when it is none. Facts and `xstate.*` events are never taken from outside. */
+function requestOf(message: unknown): Request | null {
+  if (typeof message !== 'object' || message === null || !('event' in message) || !('by' in message)) return null;
+  const { event, by } = message as { event: Record<string, unknown>; by: Sender };
+  if (typeof event !== 'object' || event === null || typeof event.type !== 'string' || !EVENTS.includes(event.type)) return null;
+  const text = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
+  const force = Array.isArray(event.force) ? event.force.filter((id): id is string => typeof id === 'string') : [];
+  const clean = {
+    type: event.type,
+    force,
+    ...(text(event.reason) === undefined ? {} : { reason: text(event.reason) }),
+    ...(text(event.notes) === undefined ? {} : { notes: text(event.notes) }),
+    ...(event.type === 'ANSWER' ? { question: text(event.question) ?? '', choice: text(event.choice) ?? '' } : {}),
+  } as ReleaseEvent;
+  const expect = 'expect' in message && typeof message.expect === 'number' ? message.expect : null;
+  return { event: clean, by: { user: String(by.user), host: String(by.host), via: String(by.via) }, expect };
+}

@@ -1,0 +1,129 @@
+/**
+ * Facts: what is seen, read-only, just before an event is decided. They travel with the event, so that guards stay pure.
+ * A look that fails is a fact too ("could not be asked"), never a reason to give up: ROLLBACK has to work in a broken world.
+ */
+import type { ReleaseContext, SwitchEvidence } from '../../machines/contract.ts';
+import type { EventName, Facts } from '../../machines/events.ts';
+import { mayServe } from '../../machines/rollback.ts';
+import { sameServers, without } from '../../machines/topology.ts';
+import { activeFreeze } from '../config/freeze.ts';
+import { serverSettings, testServerSettings } from '../config/settings.ts';
+import { askHealth, askVersion, runCheck } from '../effects/probes.ts';
+import type { World } from '../effects/world.ts';
+import { messageOf } from '../errors.ts';
+
+const HEALTH_PATIENCE_MS = 2_000;
+
+/** Looks at what the guards of an event in a state need. */
+export async function gatherFacts(world: World, state: string, context: ReleaseContext, event: EventName): Promise<Facts> {
+  const nothing: Facts = { proxy: null, servers: {}, drained: {}, testing: null, freeze: null, preflight: [] };
+  // A rollback needs to know only who can carry the traffic, and must not wait for anything else.
+  if (event === 'ROLLBACK') return { ...nothing, servers: await within(HEALTH_PATIENCE_MS, lookAtHealth(world, context), {}) };
+  if (event !== 'NEXT' && event !== 'RECHECK') return nothing;
+  const beforeProduction = ['planned', 'tested'].includes(state);
+  const [proxy, servers, drained, testing, preflight] = await Promise.all([
+    beforeProduction ? null : lookAtProxy(world, context),
+    beforeProduction ? {} : lookAtServers(world, context),
+    beforeProduction ? {} : lookAtDrain(world, context),
+    state === 'tested' ? lookAtTesting(world) : null,
+    ['planned', 'tagged'].includes(state) ? preflightChecks(world, context) : [],
+  ]);
+  return { proxy, servers, drained, testing, preflight, freeze: activeFreeze(world.config.freeze, world.now()) };
+}
+
+async function within<T>(ms: number, work: Promise<T>, otherwise: T): Promise<T> {
+  const { promise, resolve } = late<T>();
+  const timer = setTimeout(() => {
+    resolve(otherwise);
+  }, ms);
+  try {
+    return await Promise.race([work, promise]);
+  } catch {
+    return otherwise;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+// Promise.withResolvers is not in Node 20.
+function late<T>(): { promise: Promise<T>; resolve: (value: T) => void } {
+  let resolve: (value: T) => void = () => undefined;
+  const promise = new Promise<T>((settle) => {
+    resolve = settle;
+  });
+  return { promise, resolve };
+}
+
+async function lookAtHealth(world: World, context: ReleaseContext): Promise<Facts['servers']> {
+  return Object.fromEntries(
+    await Promise.all(
+      context.topology.servers.map(async (name) => {
+        const health = await askHealth(serverSettings(world.config, name));
+        return [name, { version: null, healthy: health.ok, because: health.because }] as const;
+      }),
+    ),
+  );
+}
+
+async function lookAtServers(world: World, context: ReleaseContext): Promise<Facts['servers']> {
+  return Object.fromEntries(
+    await Promise.all(
+      context.topology.servers.map(async (name) => {
+        const settings = serverSettings(world.config, name);
+        const [version, health] = await Promise.all([askVersion(world.host, settings), askHealth(settings)]);
+        return [name, { version: version.version, healthy: health.ok, because: health.ok ? version.because : health.because }] as const;
+      }),
+    ),
+  );
+}
+
+/** The route whose branch the tree equals, served by workers that are ours. */
+export async function lookAtProxy(world: World, context: ReleaseContext): Promise<Facts['proxy']> {
+  try {
+    const seen = await world.proxy.observe();
+    const foreign = context.switched === null ? null : await world.proxy.reloadedByOthers(context.switched);
+    if (seen.problem !== undefined) return { servers: seen.servers, live: false, because: seen.problem };
+    if (seen.servers === null) return { servers: null, live: false, because: seen.treeProblem ?? 'its configuration equals no known route' };
+    const serves = `its configuration is that of ${seen.servers.join(' and ')} (branch ${seen.branch ?? 'none'})`;
+    if (foreign !== null && foreign.how !== 'workerReplaced') {
+      const how = foreign.how === 'restart' ? 'restarted' : 'reloaded';
+      return { servers: seen.servers, live: false, because: `${serves}, and somebody else ${how} it since this release switched it (workers ${foreign.pids.join(', ')})` };
+    }
+    return { servers: seen.servers, live: true, because: serves };
+  } catch (error) {
+    return { servers: null, live: false, because: messageOf(error) };
+  }
+}
+
+async function lookAtDrain(world: World, context: ReleaseContext): Promise<Facts['drained']> {
+  const out = without(context.topology, ...mayServe(context));
+  const { switched } = context;
+  if (out.length === 0) return {};
+  const judged = await judgeDrain(world, switched, context.routes[0] ?? []);
+  return Object.fromEntries(out.map((name) => [name, judged]));
+}
+
+async function judgeDrain(world: World, switched: SwitchEvidence | null, serving: string[]): Promise<{ ok: boolean; because: string }> {
+  if (switched === null || !sameServers(switched.servers, serving)) return { ok: false, because: 'the switch that took it out of rotation is not on record' };
+  try {
+    const left = await world.proxy.remaining(switched);
+    return left.length === 0
+      ? { ok: true, because: 'every Nginx worker from before the switch is gone' }
+      : { ok: false, because: `${left.length} Nginx workers from before the switch still finish requests (${left.map((worker) => worker.pid).join(', ')})` };
+  } catch (error) {
+    return { ok: false, because: messageOf(error) };
+  }
+}
+
+async function lookAtTesting(world: World): Promise<Facts['testing']> {
+  const [commit, answer] = await Promise.all([
+    world.repository.resolve(`refs/heads/${world.config.git.branches.testing}`).catch(() => null),
+    askVersion(world.host, testServerSettings(world.config)),
+  ]);
+  return { commit, serverCommit: answer.commit, because: answer.because };
+}
+
+async function preflightChecks(world: World, context: ReleaseContext): Promise<Facts['preflight']> {
+  const previous = Object.values(context.before).find((version) => version !== null) ?? '';
+  return await Promise.all(world.config.preflight.map((check) => runCheck(world.host, check, { version: context.version, tag: context.version, previous })));
+}

@@ -1,0 +1,168 @@
+/**
+ * Plans a release: chooses the version, asks every server what it runs, and refuses before anything is begun when the release
+ * or its rollback could not be carried out. It changes nothing but the state folder.
+ */
+import semver from 'semver';
+import type { ReleaseInput } from '../../machines/contract.ts';
+import { sameServers } from '../../machines/topology.ts';
+import { type LoadedConfig, loadConfig } from '../config/load.ts';
+import { routesOf, serverSettings } from '../config/settings.ts';
+import { askVersion } from '../effects/probes.ts';
+import type { World } from '../effects/world.ts';
+import { EXIT, FlowError, messageOf, UsageError } from '../errors.ts';
+import { branchExists, upstreamServers } from '../nginx/config-repository.ts';
+import type { ReleaseDocument } from '../store/document.ts';
+import { acquireLock } from '../store/lock.ts';
+import { createReleaseFile } from '../store/release-file.ts';
+import { createStateFolder, nextReleaseId } from '../store/state-folder.ts';
+import { firstDocument } from './engine.ts';
+import type { Place } from './locate.ts';
+import { latestEpoch, readAll, readLatest } from './read.ts';
+import { thisSender } from './sender.ts';
+import { openWorld } from './world.ts';
+
+export type Bump = 'patch' | 'minor' | 'major';
+
+export interface StartOptions {
+  /** The version to release; else the newest tag on master, bumped. */
+  to?: string;
+  bump?: Bump;
+  /** `badVersion` overrides the mark of a version that served and failed. */
+  force?: string[];
+  reason?: string;
+}
+
+/** A release that could be planned: what would be stored, and what the operator should know before it is. */
+export interface Plan {
+  input: Omit<ReleaseInput, 'id'>;
+  loaded: LoadedConfig;
+  previousTag: string | null;
+  warnings: string[];
+}
+
+const refused = (code: string, message: string) => new FlowError(code, EXIT.refused, message);
+
+/**
+ * Looks whether and what could be released. Throws UsageError for a version that cannot be, and FlowError (refused) with the
+ * reason: a release is running, a route is missing or leads elsewhere, a version has no tag to go back to, it is marked bad.
+ */
+export async function planRelease(place: Place, options: StartOptions): Promise<Plan> {
+  const running = readLatest(place.stateDir);
+  if (running !== null && running.endedAt === null) {
+    throw refused('RELEASE_RUNNING', `Release ${running.id} (${running.snapshot.context.version}) is running, at ${running.snapshot.value}. Nothing was changed. Go on with it: flow status`);
+  }
+  const loaded = loadConfig(place.configFile);
+  const { config } = loaded;
+  const world = await openWorld(place, config, null);
+  const master = await world.repository.resolve(`refs/heads/${config.git.branches.master}`);
+  if (master === null) throw refused('BRANCH_MISSING', `There is no branch ${config.git.branches.master} in ${place.projectDir}. Nothing was changed.`);
+  const previousTag = (await world.repository.latestReleaseTag(master))?.name ?? null;
+  const version = options.to ?? nextVersion(previousTag, options.bump ?? 'patch');
+  if (!/^v?\d+\.\d+\.\d+(?:[-+][0-9A-Za-z.-]+)?$/.test(version)) {
+    throw new UsageError('BAD_VERSION', `"${version}" is not a version. Expected a form like ${previousTag ?? 'v1.3.8'}: flow start --to VERSION`);
+  }
+  await refuseTaken(world, version);
+  refuseBad(place, version, options);
+  await assertRoutes(world);
+  const { before, warnings } = await versionsBefore(world);
+  const servers = Object.keys(config.servers);
+  return {
+    input: {
+      kind: 'release',
+      version,
+      topology: { servers, cutover: 'exclusive' },
+      before,
+      restore: config.rollback.restore,
+      onBad: config.verify.onBad,
+    },
+    loaded,
+    previousTag,
+    warnings,
+  };
+}
+
+/** Stores a planned release. Throws LockHeldError when somebody drives, StateError when it cannot be written. */
+export function storeRelease(place: Place, plan: Plan): ReleaseDocument {
+  createStateFolder(place.stateDir);
+  const by = thisSender('command line');
+  const lock = acquireLock(place.stateDir, { who: by.user, doing: `planning ${plan.input.version}`, minEpoch: latestEpoch(place.stateDir) });
+  try {
+    const id = nextReleaseId(place.stateDir);
+    const { config, file, hash } = plan.loaded;
+    const document = firstDocument(
+      { id, ...plan.input },
+      { project: config.project, by, config: { file, hash, pinned: config } },
+      { now: () => new Date() },
+    );
+    return createReleaseFile<ReleaseDocument>(place.stateDir, id, lock, document).data;
+  } finally {
+    lock.release();
+  }
+}
+
+function nextVersion(previous: string | null, bump: Bump): string {
+  if (previous === null) return 'v0.1.0';
+  const next = semver.inc(previous, bump);
+  if (next === null) throw new UsageError('BAD_VERSION', `The last tag, ${previous}, cannot be counted up. Name the version: flow start --to VERSION`);
+  return previous.startsWith('v') ? `v${next}` : next;
+}
+
+async function refuseTaken(world: World, version: string): Promise<void> {
+  const { remote } = world.config.git;
+  const here = await world.repository.tagCommit(version);
+  if (here !== null) throw refused('TAG_EXISTS', `The tag ${version} exists already, at ${here.slice(0, 10)}. Nothing was changed. Choose another: flow start --to VERSION`);
+  let there: string | null;
+  try {
+    there = await world.repository.remoteTag(remote, version);
+  } catch (error) {
+    throw refused('REMOTE_UNREACHABLE', `The remote ${remote} cannot be asked: ${messageOf(error)}. Nothing was changed. Look at: git ls-remote ${remote}`);
+  }
+  if (there !== null) throw refused('TAG_EXISTS', `The tag ${version} exists on ${remote} already. Nothing was changed. Choose another: flow start --to VERSION`);
+}
+
+function refuseBad(place: Place, version: string, options: StartOptions): void {
+  const marked = readAll(place.stateDir).find(({ snapshot }) => snapshot.context.bad?.version === version);
+  const bad = marked?.snapshot.context.bad;
+  if (bad == null || options.force?.includes('badVersion') === true) return;
+  throw refused('VERSION_BAD', `${version} served in release ${marked?.id ?? ''} and failed: ${bad.because}. Nothing was changed. To release it all the same: flow start --to ${version} --force=badVersion --reason "…"`);
+}
+
+/** Every route that the release or its rollback can need exists, and sends traffic to exactly the servers it is named for. */
+async function assertRoutes(world: World): Promise<void> {
+  const { config, host } = world;
+  const problems: string[] = [];
+  for (const { servers, branch } of routesOf(config)) {
+    if (!(await branchExists(host, config.nginx.dir, branch))) {
+      problems.push(`the branch ${branch} (only ${servers.join(' and ')}) does not exist in ${config.nginx.dir}`);
+      continue;
+    }
+    const has = await upstreamServers(host, config.nginx.dir, branch);
+    const wanted = servers.map((name) => serverSettings(config, name).address);
+    const known = has.filter((address) => Object.keys(config.servers).some((name) => serverSettings(config, name).address === address));
+    if (!sameServers([...new Set(known)], wanted)) {
+      problems.push(`the branch ${branch} should send traffic to ${servers.join(' and ')} (${wanted.join(', ')}), but its upstream servers are ${has.join(', ') || 'none'}`);
+    }
+  }
+  if (problems.length > 0) throw refused('ROUTE_WRONG', `A route that this release or its rollback needs is not as it should be:\n${problems.map((problem) => `  ${problem}`).join('\n')}\nNothing was changed. Mend ${config.nginx.dir}, then: flow start`);
+}
+
+/** The version before is what the servers report, not the newest tag; each needs a tag to go back to. */
+async function versionsBefore(world: World): Promise<{ before: Record<string, string | null>; warnings: string[] }> {
+  const { config, host, repository } = world;
+  const before: Record<string, string | null> = {};
+  const warnings: string[] = [];
+  for (const name of Object.keys(config.servers)) {
+    const answer = await askVersion(host, serverSettings(config, name));
+    before[name] = answer.version;
+    if (answer.version === null) {
+      warnings.push(`${answer.because}: a rollback could not restore ${name}`);
+    } else if ((await repository.tagCommit(answer.version)) === null) {
+      const problem = `${name} runs ${answer.version}, and there is no such tag: a rollback could not restore it`;
+      if (config.rollback.restore === 'auto') throw refused('NO_WAY_BACK', `${problem}. Nothing was changed. Fetch the tag (git fetch --tags ${config.git.remote}), or set rollback.restore: hold`);
+      warnings.push(problem);
+    }
+  }
+  const versions = [...new Set(Object.values(before))];
+  if (versions.length > 1) warnings.push(`the servers run different versions: ${Object.entries(before).map(([name, version]) => `${name} ${version ?? 'none'}`).join(', ')}`);
+  return { before, warnings };
+}

@@ -1,0 +1,36 @@
+/** Puts the world of a project together from its config: the only place where the parts of the world are chosen. */
+import { dirname, resolve } from 'node:path';
+import type { Config } from '../config/schema.ts';
+import type { World } from '../effects/world.ts';
+import { openRepository } from '../git/repository.ts';
+import { localHost } from '../hosts/local.ts';
+import { createProxy } from '../nginx/proxy.ts';
+import { readProgress, writeProgress } from '../store/release-file.ts';
+import { statePaths } from '../store/state-folder.ts';
+import type { Place } from './locate.ts';
+
+/** The world of one release. Without an id (before it is planned) nothing can be checkpointed. */
+export async function openWorld(place: Place, config: Config, release: { id: string; epoch: number } | null): Promise<World> {
+  const host = localHost();
+  const paths = statePaths(place.stateDir);
+  const unplanned = (): never => {
+    throw new Error('a release that is not planned yet has no checkpoints');
+  };
+  return {
+    config,
+    host,
+    repository: await openRepository(resolve(dirname(place.configFile), config.git.dir)),
+    proxy: createProxy(host, config.nginx, Object.keys(config.servers)),
+    worktree: paths.worktree,
+    jobs: paths.jobs,
+    epoch: release?.epoch ?? 0,
+    now: () => new Date(),
+    checkpoint: {
+      read: (name) => (release === null ? unplanned() : readProgress(place.stateDir, release.id, name)),
+      write: (name, value) => {
+        if (release === null) unplanned();
+        else writeProgress(place.stateDir, release.id, name, value);
+      },
+    },
+  };
+}

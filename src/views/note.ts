@@ -1,0 +1,46 @@
+/** One line on what a step saw, for the history and the closing line of a step. Pure. */
+import type { Evidence, ReleaseContext } from '../../machines/contract.ts';
+
+const seconds = (value: number): string => `${value.toFixed(value < 10 ? 1 : 0)} s`;
+const rate = (value: number | null | undefined): string => (value === null || value === undefined ? '?' : value.toFixed(0));
+
+/** What an effect saw, as one line of text. */
+export function evidenceLine(evidence: Evidence): string {
+  if ('merged' in evidence) {
+    const merged = evidence.merged ? 'develop merged into testing' : 'testing already contained develop';
+    return `${merged} as ${evidence.commit.slice(0, 10)}; the test server runs ${evidence.version}; ${evidence.checks.length} checks pass; published in ${seconds(evidence.publishSeconds)}`;
+  }
+  if ('previousTag' in evidence) {
+    return `${evidence.tag} at ${evidence.commit.slice(0, 10)} pushed to ${evidence.pushedTo}; ${evidence.changes} changes since ${evidence.previousTag ?? 'the beginning'}`;
+  }
+  if ('judgedBy' in evidence) {
+    const rates = Object.keys({ ...evidence.ratesBefore, ...evidence.ratesAfter }).map(
+      (server) => `${server} ${rate(evidence.ratesBefore[server])} → ${rate(evidence.ratesAfter[server])}/s`,
+    );
+    const drained =
+      evidence.drainedAfterSeconds === null
+        ? `${evidence.workersLeft} old workers still finish their requests`
+        : `drained after ${evidence.drainedAfterSeconds.toFixed(2)} s`;
+    return `${evidence.switched.servers.join(' and ')} live after ${evidence.switched.liveAfterMs.toFixed(0)} ms (${evidence.switched.provenBy}); ${drained}; log lines ${rates.join(', ')}`;
+  }
+  if ('server' in evidence) {
+    return `${evidence.server} reports ${evidence.version} and is healthy (${evidence.health}); published in ${seconds(evidence.seconds)}`;
+  }
+  if ('observedSeconds' in evidence) {
+    const rates = Object.entries(evidence.rates).map(([server, value]) => `${server} ${rate(value)}/s`);
+    return `observed ${seconds(evidence.observedSeconds)}: ${evidence.checksRun} checks, ${evidence.checksFailed} failed; ${evidence.errorsSeen} errors in the logs; ${rates.join(', ')}${evidence.note === '' ? '' : `; ${evidence.note}`}`;
+  }
+  if ('secondsUntilMoved' in evidence) {
+    return `${evidence.switched.servers.join(' and ')} serve after ${seconds(evidence.secondsUntilMoved)} (${evidence.switched.provenBy})`;
+  }
+  if ('followUp' in evidence) return evidence.followUp ?? `develop contains master (${evidence.commit?.slice(0, 10) ?? ''})`;
+  return [...evidence.undone.map((what) => `undone: ${what}`), ...evidence.kept.map((what) => `kept: ${what}`)].join('; ');
+}
+
+/** The line kept in the history when a step has ended; null where there is nothing to say. */
+export function noteOn(event: string, step: string, context: ReleaseContext): string | null {
+  if (event === 'failed') return context.failure?.message ?? null;
+  if (event === 'asked') return context.question?.text ?? null;
+  const evidence = event === 'done' ? context.evidence[step] : undefined;
+  return evidence === undefined ? null : evidenceLine(evidence);
+}
