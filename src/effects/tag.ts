@@ -57,9 +57,12 @@ export function tag(world: World): Effects['tag'] {
     tools.signal.throwIfAborted();
     tools.report({ kind: 'note', text: `git push --atomic ${remote} ${branches.master} ${version}` });
     try {
-      await repository.pushAtomic(remote, [`refs/heads/${branches.master}:refs/heads/${branches.master}`, `refs/tags/${version}:refs/tags/${version}`]);
+      await repository.pushAtomic(remote, [
+        { ref: `refs/heads/${branches.master}`, oid: record.commit },
+        { ref: `refs/tags/${version}`, oid: record.commit },
+      ]);
     } catch (error) {
-      await afterFailedPush(world, record, error);
+      return await afterFailedPush(world, record, error);
     }
     return done(record, remote);
   };
@@ -150,24 +153,11 @@ export function withSection(file: string, section: string): string {
   return `${title === '' ? '' : `${title.trimEnd()}\n\n`}${section}${rest === '' ? '' : `\n${rest}`}`;
 }
 
-/** The push failed: whether it arrived all the same decides whether anything may be undone. */
-async function afterFailedPush(world: World, record: TaggingRecord, error: unknown): Promise<void> {
-  const { remote, branches } = world.config.git;
-  let arrived: string | null;
-  try {
-    arrived = await world.repository.remoteTag(remote, record.tag);
-  } catch (again) {
-    throw new StepError(
-      'PUSH_UNKNOWN',
-      'unknownOutcome',
-      `The push to ${remote} failed (${messageOf(error)}), and ${remote} cannot be asked whether it arrived (${messageOf(again)}). ` +
-        `${branches.master} and ${record.tag} stand here as they were pushed. When ${remote} answers again: flow send NEXT`,
-      { cause: error },
-    );
-  }
-  if (arrived === record.commit) return;
+/** The push failed. Where nobody can say whether it arrived, nothing is undone; the next try asks again. */
+async function afterFailedPush(world: World, record: TaggingRecord, error: unknown): Promise<never> {
+  if (error instanceof StepError && error.kind === 'unknownOutcome') throw error;
   const undone = await restoreRefs(world, record);
-  throw new StepError('PUSH_REJECTED', 'rejected', `${messageOf(error)} Undone: ${undone.join(', ')}. Mend it, then: flow send NEXT`, { cause: error });
+  throw new StepError('PUSH_FAILED', 'rejected', `${messageOf(error)} Undone: ${undone.join(', ')}. Mend it, then: flow send NEXT`, { cause: error });
 }
 
 async function restoreRefs(world: World, record: TaggingRecord): Promise<string[]> {

@@ -1,0 +1,120 @@
+/** ROLLBACK from every production state, under load: what is in rotation and what each server runs afterwards. */
+import { execFileSync } from 'node:child_process';
+import { afterEach, describe, expect, test } from 'vitest';
+import { stage, type Stage } from './stage.ts';
+
+let on: Stage | undefined;
+afterEach(async () => {
+  await on?.close();
+  on = undefined;
+});
+
+const git = (dir: string, ...args: string[]): string => execFileSync('git', ['-C', dir, ...args], { encoding: 'utf8' }).trim();
+
+/** Everything is as before the release: the old version everywhere, all servers in rotation, nobody saw an error. */
+async function expectOldEverywhere(at: Stage, options: { served: boolean }): Promise<void> {
+  const totals = await at.calm();
+  const { context, value } = at.document().snapshot;
+  expect(value).toBe('rolledBack');
+  expect(totals.failed, JSON.stringify(totals.failures)).toBe(0);
+  expect(context.runs).toEqual({ app1: 'old', app2: 'old' });
+  expect(context.routes).toEqual([['app1', 'app2']]);
+  expect([await at.sandbox.runningVersion('app1'), await at.sandbox.runningVersion('app2')]).toEqual(['v1.3.7', 'v1.3.7']);
+  expect(git(at.sandbox.nginxDir, 'branch', '--show-current')).toBe('master');
+  expect(context.bad === null).toBe(!options.served);
+  // The tag was pushed before production and stays: what was released is on record.
+  expect(git(`${at.sandbox.root}/cil.git`, 'tag', '--list', 'v1.3.8')).toBe('v1.3.8');
+}
+
+const steps = (at: Stage): string[] =>
+  at
+    .document()
+    .history.filter(({ event }) => event === 'done')
+    .map(({ from }) => from ?? '');
+
+describe('ROLLBACK by hand', () => {
+  test.each([
+    { from: 'app1Drained', served: false, then: ['movingBack'], published: [0, 0] },
+    { from: 'app1Published', served: false, then: ['movingBack', 'drainingBackApp1', 'restoringApp1', 'rejoiningApp1'], published: [2, 0] },
+    { from: 'app1Live', served: true, then: ['movingBack', 'drainingBackApp1', 'restoringApp1', 'rejoiningApp1'], published: [2, 0] },
+    { from: 'verified', served: true, then: ['movingBack', 'drainingBackApp1', 'restoringApp1', 'rejoiningApp1'], published: [2, 0] },
+    { from: 'app2Published', served: true, then: ['restoringApp2', 'movingBack', 'drainingBackApp1', 'restoringApp1', 'rejoiningApp1'], published: [2, 2] },
+  ])('from $from brings the old version back everywhere', async ({ from, served, then, published }) => {
+    on = await stage();
+    await on.load();
+    const driver = await on.start();
+    await on.walkTo(driver, from);
+    const before = steps(on).length;
+    const decision = await on.send(driver, { type: 'ROLLBACK', reason: 'a test' });
+    expect(decision.accepted).toBe(true);
+    const took = steps(on).slice(before);
+    // A drain that the way back has proven already is not proven again.
+    expect(then.filter((step) => !step.startsWith('drainingBack'))).toEqual(took.filter((step) => !step.startsWith('drainingBack')));
+    await expectOldEverywhere(on, { served });
+    expect(await Promise.all(['app1', 'app2'].map((name) => on?.sandbox.publishCount(name)))).toEqual(published);
+  }, 60_000);
+
+  test('in the middle of a soak moves the traffic at once', async () => {
+    on = await stage({ soakMs: 60_000 });
+    await on.load();
+    const driver = await on.start();
+    await on.walkTo(driver, 'app1Live');
+    const soaking = on.send(driver, { type: 'NEXT' });
+    await expect.poll(() => driver.engine.state, { timeout: 5_000 }).toBe('verifying');
+    const refused = await driver.decide({ event: { type: 'NEXT' }, by: { user: 'second', host: 'here', via: 'second terminal' }, expect: null });
+    expect(refused.accepted).toBe(false);
+    expect(refused.verdicts.map(({ id }) => id)).toEqual(['stepAtRest']);
+    const startedAt = performance.now();
+    const decision = await driver.decide({ event: { type: 'ROLLBACK' }, by: { user: 'second', host: 'here', via: 'second terminal' }, expect: null });
+    expect(decision.accepted).toBe(true);
+    await expect.poll(() => driver.engine.context.rollback?.moved, { timeout: 5_000, interval: 20 }).toBe(true);
+    expect(performance.now() - startedAt).toBeLessThan(3_000);
+    await soaking;
+    await expectOldEverywhere(on, { served: true });
+  }, 60_000);
+});
+
+describe('a failed publish', () => {
+  test('of app1 leaves app1 without traffic, and ROLLBACK restores it', async () => {
+    on = await stage();
+    await on.load();
+    const driver = await on.start();
+    await on.walkTo(driver, 'app1Drained');
+    await on.sandbox.publishKnobs({ EXIT_WITH: 3 });
+    await on.send(driver, { type: 'NEXT' });
+    expect(driver.engine.state).toBe('app1Drained');
+    expect(driver.engine.context.failure).toMatchObject({ code: 'PUBLISH_FAILED', kind: 'rejected' });
+    expect(driver.engine.context.runs).toEqual({ app1: 'unknown', app2: 'old' });
+    expect(driver.engine.context.routes).toEqual([['app2']]);
+    await on.sandbox.publishKnobs(null);
+    await on.send(driver, { type: 'ROLLBACK' });
+    await expectOldEverywhere(on, { served: false });
+  }, 60_000);
+
+  test('of app2 restores app2 first, then moves the traffic, then restores app1', async () => {
+    on = await stage();
+    await on.load();
+    const driver = await on.start();
+    await on.walkTo(driver, 'verified');
+    await on.sandbox.publishKnobs({ EXIT_AFTER: 4 }, 'app2');
+    await on.send(driver, { type: 'NEXT' });
+    expect(driver.engine.state).toBe('verified');
+    expect(driver.engine.context.runs).toEqual({ app1: 'new', app2: 'unknown' });
+    await on.sandbox.publishKnobs(null, 'app2');
+    const before = steps(on).length;
+    await on.send(driver, { type: 'ROLLBACK' });
+    expect(steps(on).slice(before).filter((step) => !step.startsWith('drainingBack'))).toEqual(['restoringApp2', 'movingBack', 'restoringApp1', 'rejoiningApp1']);
+    await expectOldEverywhere(on, { served: true });
+  }, 60_000);
+});
+
+test('a bad soak rolls back by itself', async () => {
+  on = await stage({ soakMs: 20_000 });
+  await on.sandbox.misbehaveNext({ errorEvery: 5 });
+  await on.load();
+  const driver = await on.start();
+  await on.walkTo(driver, 'app1Live');
+  await on.send(driver, { type: 'NEXT' });
+  expect(driver.engine.context.rollback?.because).toMatch(/errors in \d+ log lines/);
+  await expectOldEverywhere(on, { served: true });
+}, 60_000);
