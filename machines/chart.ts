@@ -93,16 +93,21 @@ export const keep = (context: ReleaseContext, step: string, evidence: Evidence) 
 /** A failure the runtime reported, with anything that is not one made into one. */
 export function failureOf(step: string, event: Failed): StepFailure {
   const { error } = event;
-  return { step, code: String(error.code), kind: error.kind, message: String(error.message) };
+  return { step, code: error.code, kind: error.kind, message: error.message };
 }
 
 /** A transition for ANSWER with one of a question's choices. */
-export function answered(state: string, choice: string, target: string, actions?: never) {
+export function answered(
+  state: string,
+  choice: string,
+  target: string,
+  actions: never = change(() => ({ question: null })),
+) {
   return {
     guard: ({ context, event }: { context: ReleaseContext; event: ReleaseEvent }) =>
       event.type === 'ANSWER' && event.choice === choice && passes(verdictsOn(state, context, event), event.force),
     target,
-    actions: actions ?? change(() => ({ question: null })),
+    actions,
   };
 }
 

@@ -232,9 +232,12 @@ export function recheckStates(context: Pick<ReleaseContext, 'topology'>): string
     .map(([state]) => state);
 }
 
+// Every guard may be asked about a server; those that are about none take no notice.
+const guardOf = (id: GuardId): Guard => GUARDS[id];
+
 function judge(requirement: Requirement, context: ReleaseContext, event: ReleaseEvent): Verdict {
   const { guard, server = '' } = requirement;
-  return { id: guard, forceable: FORCEABLE.includes(guard), ...(GUARDS[guard] as Guard)(context, event, server) };
+  return { id: guard, forceable: FORCEABLE.includes(guard), ...guardOf(guard)(context, event, server) };
 }
 
 /**

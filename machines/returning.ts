@@ -252,6 +252,7 @@ function serverStates(wave: Wave): States {
 /** The rollback states of a topology. */
 export function returningStates(topology: Topology): States {
   const waves = wavesOf(topology);
+  const perServer: States = Object.fromEntries(waves.flatMap((wave) => Object.entries(serverStates(wave))));
   return {
     rollingBack: {
       always: [
@@ -266,7 +267,7 @@ export function returningStates(topology: Topology): States {
     },
     // Traffic first: as soon as this ends, customers are on the old version.
     movingBack: movingState('movingBack', goodOldServers, { rollback: { because: '', moved: true } }),
-    ...Object.assign({}, ...waves.map(serverStates)),
+    ...perServer,
     rolledBack: { type: 'final' },
     // A switch back or a restore failed: a person has to look; ROLLBACK computes the rest anew.
     stuck: { on: { ROLLBACK: { target: 'rollingBack', actions: beginRollback } } },

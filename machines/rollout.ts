@@ -163,10 +163,7 @@ function switching(
   };
 }
 
-const failedSwitch = (
-  step: string,
-  before: string,
-): NonNullable<NonNullable<StateConfig['invoke']>>['onError' & never] =>
+const failedSwitch = (step: string, before: string): never =>
   [
     {
       guard: ({ context, event }: { context: ReleaseContext; event: Failed }) =>
@@ -353,7 +350,7 @@ export function rolloutStates(topology: Topology): { first: string; states: Stat
             askingDrain,
             'proceed',
             drainedState,
-            change((context) => ({
+            change(() => ({
               question: null,
               drained: [canary.server],
               drainWaived: [canary.server],

@@ -13,7 +13,10 @@ import { terminal } from './terminal.ts';
 export async function confirm(question: string, yes: boolean): Promise<void> {
   if (yes) return;
   if (!terminal().interactive) {
-    throw new UsageError('NO_TTY', `There is no terminal to ask "${question}" on. Nothing was changed. To answer it beforehand: --yes`);
+    throw new UsageError(
+      'NO_TTY',
+      `There is no terminal to ask "${question}" on. Nothing was changed. To answer it beforehand: --yes`,
+    );
   }
   const { confirm: ask, isCancel } = await import('@clack/prompts');
   const answer = await ask({ message: question, initialValue: false, output: process.stderr });
@@ -30,7 +33,11 @@ export function edit(text: string, hint: string): string {
     writeFileSync(file, `${text}\n\n; ${hint}\n; Lines that start with ";" are dropped.\n`);
     // $EDITOR is the person's own and may hold options ("code --wait"); the file's name is given as an argument of its own.
     const result = spawnSync('sh', ['-c', `exec ${editor} "$1"`, 'sh', file], { stdio: 'inherit' });
-    if (result.status !== 0) throw new UsageError('EDITOR', `The editor (${editor}) ended with status ${result.status ?? 'none'}. Nothing was changed. Give the text with: --notes FILE`);
+    if (result.status !== 0)
+      throw new UsageError(
+        'EDITOR',
+        `The editor (${editor}) ended with status ${result.status ?? 'none'}. Nothing was changed. Give the text with: --notes FILE`,
+      );
     return readFileSync(file, 'utf8')
       .split('\n')
       .filter((line) => !line.startsWith(';'))

@@ -8,7 +8,8 @@ export function config(what: 'check' | 'print' | 'schema', given: string | undef
     return EXIT.ok;
   }
   const file = given ?? findConfigFile(process.cwd());
-  if (file === null) throw new UsageError('NO_CONFIG', 'There is no flow.yaml here or above. Name it: flow config check --config FILE');
+  if (file === null)
+    throw new UsageError('NO_CONFIG', 'There is no flow.yaml here or above. Name it: flow config check --config FILE');
   const loaded = loadConfig(file);
   process.stdout.write(
     what === 'print'

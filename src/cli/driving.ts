@@ -3,7 +3,7 @@
  * release's resting place means.
  */
 import { EXIT, type ExitCode } from '../errors.ts';
-import { Driver, type Told } from '../release/drive.ts';
+import { Driver } from '../release/drive.ts';
 import type { Place } from '../release/locate.ts';
 import { readLatest } from '../release/read.ts';
 import { thisSender } from '../release/sender.ts';
@@ -28,7 +28,7 @@ export async function withDriver(
   place: Place,
   document: ReleaseDocument,
   doing: string,
-  work: (driver: Driver, tell: (told: Told) => void) => Promise<ExitCode>,
+  work: (driver: Driver) => Promise<ExitCode>,
 ): Promise<ExitCode> {
   const shown = follower();
   const driver = await Driver.open(place, document, thisSender('command line'), doing, (told) => {
@@ -36,7 +36,7 @@ export async function withDriver(
   });
   const interrupted = onInterrupt(() => driver.park());
   try {
-    const result = await Promise.race([work(driver, shown.tell), interrupted.parked]);
+    const result = await Promise.race([work(driver), interrupted.parked]);
     if (result !== 'parked' && !driver.engine.isParked) return result;
     shown.stop();
     const state = driver.engine.state;

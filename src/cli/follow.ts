@@ -56,9 +56,16 @@ export function follower(): Follower {
         live?.clear();
         const { entry } = told;
         const bad = entry.event === 'failed';
-        const icon = bad ? paint.red(paint.icons.bad) : entry.event === 'done' ? paint.green(paint.icons.ok) : paint.icons.active;
+        const icon = bad
+          ? paint.red(paint.icons.bad)
+          : entry.event === 'done'
+            ? paint.green(paint.icons.ok)
+            : paint.icons.active;
         const seconds = entry.seconds === null ? '' : paint.dim(` ${entry.seconds.toFixed(1)} s`);
-        const what = entry.by === null ? `${entry.from ?? ''} → ${entry.to}` : `${entry.event} by ${plainLine(entry.by.user)}: ${entry.from ?? ''} → ${entry.to}`;
+        const what =
+          entry.by === null
+            ? `${entry.from ?? ''} → ${entry.to}`
+            : `${entry.event} by ${plainLine(entry.by.user)}: ${entry.from ?? ''} → ${entry.to}`;
         line(`${icon} ${paint.bold(what)}${seconds}${entry.note === null ? '' : `  ${plainLine(entry.note)}`}`);
       }
     },

@@ -15,12 +15,20 @@ export function history(place: Place, id: string | undefined, options: { json?: 
       endedAt: document.endedAt,
       state: document.snapshot.value,
     }));
-    process.stdout.write(`${options.json === true ? JSON.stringify({ schemaVersion: 1, releases }) : releasesText(releases, paint)}\n`);
+    process.stdout.write(
+      `${options.json === true ? JSON.stringify({ schemaVersion: 1, releases }) : releasesText(releases, paint)}\n`,
+    );
     return EXIT.ok;
   }
   const document = id === undefined ? readLatest(place.stateDir) : readRelease(place.stateDir, id);
   if (document === null) {
-    throw new FlowError('NO_RELEASE', EXIT.noRelease, id === undefined ? 'There was no release yet. Plan one: flow start' : `There is no release ${id}. See all of them: flow history --all`);
+    throw new FlowError(
+      'NO_RELEASE',
+      EXIT.noRelease,
+      id === undefined
+        ? 'There was no release yet. Plan one: flow start'
+        : `There is no release ${id}. See all of them: flow history --all`,
+    );
   }
   const view = historyView(document);
   process.stdout.write(`${options.json === true ? JSON.stringify(view) : historyText(view, paint)}\n`);

@@ -24,7 +24,12 @@ interface Sending extends Common {
 const collect = (value: string, all: string[] = []): string[] => [...all, ...value.split(',')];
 const revision = (value: string): number => {
   const number = Number(value);
-  if (!Number.isSafeInteger(number) || number < 1) throw new CommanderError(EXIT.usage, 'flow.revision', `error: --expect wants a revision, a whole number, not "${value}"`);
+  if (!Number.isSafeInteger(number) || number < 1)
+    throw new CommanderError(
+      EXIT.usage,
+      'flow.revision',
+      `error: --expect wants a revision, a whole number, not "${value}"`,
+    );
   return number;
 };
 
@@ -37,7 +42,10 @@ export async function run(argv: string[]): Promise<ExitCode> {
     .showSuggestionAfterError()
     .configureHelp({ showGlobalOptions: true })
     .exitOverride()
-    .addHelpText('after', '\nA release, by hand:\n  flow start\n  flow send NEXT     again and again; flow says what each will do\n  flow send ROLLBACK at any time in production\n\nTo see a whole release on a sandbox: flow demo\n');
+    .addHelpText(
+      'after',
+      '\nA release, by hand:\n  flow start\n  flow send NEXT     again and again; flow says what each will do\n  flow send ROLLBACK at any time in production\n\nTo see a whole release on a sandbox: flow demo\n',
+    );
   const place = async () => await locate(process.cwd(), program.opts<Common>().config);
   const sending = (command: Command): Command =>
     command
@@ -52,7 +60,9 @@ export async function run(argv: string[]): Promise<ExitCode> {
     .command('start')
     .description('plan a release')
     .option('--to <version>', 'the version to release')
-    .addOption(new Option('--bump <part>', 'count the last tag up').choices(['patch', 'minor', 'major']).conflicts('to'))
+    .addOption(
+      new Option('--bump <part>', 'count the last tag up').choices(['patch', 'minor', 'major']).conflicts('to'),
+    )
     .option('-y, --yes', 'answer the ordinary confirmation with yes')
     .option('-m, --reason <why>', 'why; kept in the history')
     .addOption(new Option('--force <guard>', 'override the mark of a bad version: badVersion').argParser(collect))
@@ -60,11 +70,19 @@ export async function run(argv: string[]): Promise<ExitCode> {
     .action(async (options) => {
       status = await (await import('./start.ts')).start(await place(), options as never);
     });
-  sending(program.command('send').argument('<event>', 'NEXT, ROLLBACK, ANSWER, RETEST or ABORT').argument('[choice]', 'the answer, for ANSWER'))
+  sending(
+    program
+      .command('send')
+      .argument('<event>', 'NEXT, ROLLBACK, ANSWER, RETEST or ABORT')
+      .argument('[choice]', 'the answer, for ANSWER'),
+  )
     .description('send an event to the release: it is decided, carried out and proven before this returns')
     .option('--question <id>', 'answer only this question')
     .action(async (event: string, choice: string | undefined, options: Sending) => {
-      status = await (await import('./send.ts')).send(await place(), event, { ...options, ...(choice === undefined ? {} : { choice }) });
+      status = await (await import('./send.ts')).send(await place(), event, {
+        ...options,
+        ...(choice === undefined ? {} : { choice }),
+      });
     });
   sending(program.command('run'))
     .description('send NEXT by itself, until the release has ended or a person has to decide')
@@ -103,15 +121,21 @@ export async function run(argv: string[]): Promise<ExitCode> {
     .option('--all', 'every release, one line each')
     .option('--json', 'the result as one JSON document')
     .action(async (id: string | undefined, options: { json?: boolean; all?: boolean }) => {
-      status = await (await import('./history.ts')).history(await place(), id, options);
+      status = (await import('./history.ts')).history(await place(), id, options);
     });
   const config = program.command('config').description('look at flow.yaml');
   for (const what of ['check', 'print', 'schema'] as const) {
     config
       .command(what)
-      .description({ check: 'say whether it is right', print: 'print it with every default filled in', schema: 'print the JSON schema for editors' }[what])
+      .description(
+        {
+          check: 'say whether it is right',
+          print: 'print it with every default filled in',
+          schema: 'print the JSON schema for editors',
+        }[what],
+      )
       .action(async () => {
-        status = await (await import('./config.ts')).config(what, program.opts<Common>().config);
+        status = (await import('./config.ts')).config(what, program.opts<Common>().config);
       });
   }
   program
@@ -122,15 +146,25 @@ export async function run(argv: string[]): Promise<ExitCode> {
     .option('--fast', 'measure how long a release takes beyond what no tool could avoid')
     .option('--keep', 'leave the sandbox running, to go on by hand')
     .option('--stop <folder>', 'stop and remove a sandbox that was kept')
-    .action(async (options: { badRelease?: boolean; crash?: boolean; fast?: boolean; keep?: boolean; stop?: string }) => {
-      const { runDemo, runDemoStop } = await import('./demo.ts');
-      if (options.stop !== undefined) {
-        await runDemoStop(options.stop);
-        return;
-      }
-      const { badRelease = false, crash = false, fast = false, keep = false } = options;
-      status = (await runDemo({ flow: process.argv[1] ?? '', badRelease, crash, fast, keep, out: process.stdout, colour: terminal().outColour })) as ExitCode;
-    });
+    .action(
+      async (options: { badRelease?: boolean; crash?: boolean; fast?: boolean; keep?: boolean; stop?: string }) => {
+        const { runDemo, runDemoStop } = await import('./demo.ts');
+        if (options.stop !== undefined) {
+          await runDemoStop(options.stop);
+          return;
+        }
+        const { badRelease = false, crash = false, fast = false, keep = false } = options;
+        status = (await runDemo({
+          flow: process.argv[1] ?? '',
+          badRelease,
+          crash,
+          fast,
+          keep,
+          out: process.stdout,
+          colour: terminal().outColour,
+        })) as ExitCode;
+      },
+    );
 
   try {
     if (argv.length === 0) argv = ['status'];
@@ -152,6 +186,8 @@ function ending(error: unknown): ExitCode {
     process.stderr.write(`${terminal().errPaint.red('flow:')} ${error.message}\n`);
     return error.exitCode;
   }
-  process.stderr.write(`flow: a defect in flow: ${error instanceof Error ? (error.stack ?? error.message) : messageOf(error)}\nThe release is as it was last stored. See: flow status\n`);
+  process.stderr.write(
+    `flow: a defect in flow: ${error instanceof Error ? (error.stack ?? error.message) : messageOf(error)}\nThe release is as it was last stored. See: flow status\n`,
+  );
   return EXIT.defect;
 }

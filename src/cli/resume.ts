@@ -14,7 +14,7 @@ import { terminal } from './terminal.ts';
 
 export async function resume(place: Place, options: { yes?: boolean; json?: boolean }): Promise<ExitCode> {
   const document = readLatest(place.stateDir);
-  if (document === null || document.endedAt !== null) throw noRelease(document);
+  if (document?.endedAt !== null) throw noRelease(document);
   return await withDriver(place, document, 'resuming', async (driver) => {
     const { engine, world } = driver;
     const found = await differences(world, place, engine.document);
@@ -23,7 +23,9 @@ export async function resume(place: Place, options: { yes?: boolean; json?: bool
     if (moved !== undefined && !engine.isWorking) {
       await driver.decide({ event: { type: 'RECHECK' }, by: thisSender('resume'), expect: null });
     } else if (moved !== undefined && effectStepsOn(engine.state) === 'watches') {
-      process.stderr.write(`Not resumed: ${engine.state} watches the servers, and the proxy is not where it should be. Put it back by hand, then flow resume; or: flow send ROLLBACK\n`);
+      process.stderr.write(
+        `Not resumed: ${engine.state} watches the servers, and the proxy is not where it should be. Put it back by hand, then flow resume; or: flow send ROLLBACK\n`,
+      );
       return EXIT.stepFailed;
     }
     await driver.drive();
@@ -33,6 +35,13 @@ export async function resume(place: Place, options: { yes?: boolean; json?: bool
 
 function show(found: readonly Difference[]): void {
   const paint = terminal().errPaint;
-  const lines = found.map(({ what, because, stops }) => `${stops ? paint.red(paint.icons.bad) : paint.yellow('!')} ${what}: ${plainLine(because)}`);
-  process.stderr.write(lines.length === 0 ? `${paint.green(paint.icons.ok)} The world is as the record says.\n` : `What differs from the record:\n${lines.join('\n')}\n`);
+  const lines = found.map(
+    ({ what, because, stops }) =>
+      `${stops ? paint.red(paint.icons.bad) : paint.yellow('!')} ${what}: ${plainLine(because)}`,
+  );
+  process.stderr.write(
+    lines.length === 0
+      ? `${paint.green(paint.icons.ok)} The world is as the record says.\n`
+      : `What differs from the record:\n${lines.join('\n')}\n`,
+  );
 }

@@ -12,7 +12,7 @@ import { start } from './start.ts';
 
 export async function runOn(place: Place, options: SendOptions & { until?: string }): Promise<ExitCode> {
   let document = readLatest(place.stateDir);
-  if (document === null || document.endedAt !== null) {
+  if (document?.endedAt !== null) {
     const status = await start(place, options);
     if (status !== EXIT.ok) return status;
     document = readLatest(place.stateDir);
@@ -22,10 +22,16 @@ export async function runOn(place: Place, options: SendOptions & { until?: strin
   const milestones = milestonesOf(document.snapshot.context.topology);
   if (until !== undefined && !milestones.includes(until)) {
     const near = nearest(until, milestones);
-    throw new UsageError('UNKNOWN_MILESTONE', `There is no milestone "${until}".${near === null ? '' : ` Did you mean ${near}?`} Milestones: ${milestones.join(', ')}. Nothing was changed.`);
+    throw new UsageError(
+      'UNKNOWN_MILESTONE',
+      `There is no milestone "${until}".${near === null ? '' : ` Did you mean ${near}?`} Milestones: ${milestones.join(', ')}. Nothing was changed.`,
+    );
   }
   const { value } = document.snapshot;
-  await confirm(`Carry the release of ${document.snapshot.context.version} on from ${value} to ${until ?? 'allLive'} (revision ${document.rev})?`, options.yes === true);
+  await confirm(
+    `Carry the release of ${document.snapshot.context.version} on from ${value} to ${until ?? 'allLive'} (revision ${document.rev})?`,
+    options.yes === true,
+  );
   const by = thisSender('command line, run');
   return await withDriver(place, document, `running to ${until ?? 'allLive'}`, async (driver) => {
     const { engine } = driver;
@@ -33,7 +39,11 @@ export async function runOn(place: Place, options: SendOptions & { until?: strin
     await driver.drive();
     while (!engine.isParked && engine.document.endedAt === null && engine.state !== until) {
       const decision = await driver.decide({
-        event: { type: 'NEXT', ...(options.force === undefined ? {} : { force: options.force }), ...(options.reason === undefined ? {} : { reason: options.reason }) },
+        event: {
+          type: 'NEXT',
+          ...(options.force === undefined ? {} : { force: options.force }),
+          ...(options.reason === undefined ? {} : { reason: options.reason }),
+        },
         by,
         expect: null,
       });

@@ -41,7 +41,7 @@ export async function send(place: Place, word: string, options: SendOptions): Pr
     throw new UsageError('NO_REASON', 'An override needs its reason: --force=GUARD --reason "…". Nothing was changed.');
   }
   const document = readLatest(place.stateDir);
-  if (document === null || document.endedAt !== null) {
+  if (document?.endedAt !== null) {
     if (type !== 'NEXT') throw noRelease(document);
     return await (await import('./start.ts')).start(place, options);
   }
@@ -55,15 +55,30 @@ export async function send(place: Place, word: string, options: SendOptions): Pr
     if (decision?.accepted === false) return refused(decision, document, type);
   }
   process.stderr.write(`${planText(planOf(document, type, options.choice), terminal().errPaint)}\n`);
-  await confirm(`Send ${type}${options.choice === undefined ? '' : ` ${options.choice}`} (revision ${document.rev})?`, options.yes === true);
-  const withNotes = type === 'NEXT' && document.snapshot.value === 'tested' ? { ...event, notes: await notes(place, document, options) } : event;
+  await confirm(
+    `Send ${type}${options.choice === undefined ? '' : ` ${options.choice}`} (revision ${document.rev})?`,
+    options.yes === true,
+  );
+  const withNotes =
+    type === 'NEXT' && document.snapshot.value === 'tested'
+      ? { ...event, notes: await notes(place, document, options) }
+      : event;
   // Without a prompt nobody looked at a revision, and a driver at work moves it all the time.
-  const request: Request = { event: withNotes, by, expect: options.expect ?? (options.yes === true || driven ? null : expect) };
+  const request: Request = {
+    event: withNotes,
+    by,
+    expect: options.expect ?? (options.yes === true || driven ? null : expect),
+  };
   return await deliver(place, document, request, options.json === true);
 }
 
 /** Hands the request to whoever drives, or becomes the driver; retries while a driver is just coming or going. */
-export async function deliver(place: Place, document: ReleaseDocument, request: Request, json: boolean): Promise<ExitCode> {
+export async function deliver(
+  place: Place,
+  document: ReleaseDocument,
+  request: Request,
+  json: boolean,
+): Promise<ExitCode> {
   for (let attempt = 0; ; attempt++) {
     const handed = await throughDriver(place, request);
     if (handed !== null) {
@@ -71,12 +86,17 @@ export async function deliver(place: Place, document: ReleaseDocument, request: 
       return showResult(place, json);
     }
     try {
-      return await withDriver(place, readLatest(place.stateDir) ?? document, `sending ${request.event.type}`, async (driver) => {
-        const decision = await driver.decide(request);
-        if (!decision.accepted) return refused(decision, driver.engine.document, request.event.type);
-        await driver.drive();
-        return showResult(place, json);
-      });
+      return await withDriver(
+        place,
+        readLatest(place.stateDir) ?? document,
+        `sending ${request.event.type}`,
+        async (driver) => {
+          const decision = await driver.decide(request);
+          if (!decision.accepted) return refused(decision, driver.engine.document, request.event.type);
+          await driver.drive();
+          return showResult(place, json);
+        },
+      );
     } catch (error) {
       if (!(error instanceof LockHeldError) || attempt >= 4) throw error;
     }
@@ -93,7 +113,14 @@ async function throughDriver(place: Place, request: Request): Promise<Decision |
   };
   process.once('SIGINT', leave);
   try {
-    return await handOver(place.stateDir, { ...request, by: { ...request.by, via: 'second terminal' } }, shown.tell, leaving.signal);
+    return await handOver(
+      place.stateDir,
+      { ...request, by: { ...request.by, via: 'second terminal' } },
+      (told) => {
+        shown.tell(told);
+      },
+      leaving.signal,
+    );
   } finally {
     process.off('SIGINT', leave);
     shown.stop();
@@ -107,7 +134,10 @@ export function refused(decision: Decision, document: ReleaseDocument, type: str
 }
 
 export function noRelease(document: ReleaseDocument | null): FlowError {
-  const last = document === null ? '' : ` The last one, ${document.snapshot.context.version}, ended as ${document.snapshot.value}.`;
+  const last =
+    document === null
+      ? ''
+      : ` The last one, ${document.snapshot.context.version}, ended as ${document.snapshot.value}.`;
   return new FlowError('NO_RELEASE', EXIT.noRelease, `No release is running.${last} Plan one: flow start`);
 }
 
@@ -117,16 +147,29 @@ export function eventName(word: string): (typeof OPERATOR_EVENTS)[number] {
   const found = OPERATOR_EVENTS.find((event) => event === name);
   if (found !== undefined) return found;
   const near = nearest(name, OPERATOR_EVENTS);
-  throw new UsageError('UNKNOWN_EVENT', `There is no event "${word}".${near === null ? '' : ` Did you mean ${near}?`} Events: ${OPERATOR_EVENTS.join(', ')}. Nothing was changed.`);
+  throw new UsageError(
+    'UNKNOWN_EVENT',
+    `There is no event "${word}".${near === null ? '' : ` Did you mean ${near}?`} Events: ${OPERATOR_EVENTS.join(', ')}. Nothing was changed.`,
+  );
 }
 
-function eventOf(type: (typeof OPERATOR_EVENTS)[number], document: ReleaseDocument, options: SendOptions): ReleaseEvent {
-  const common = { ...(options.force === undefined ? {} : { force: options.force }), ...(options.reason === undefined ? {} : { reason: options.reason }) };
+function eventOf(
+  type: (typeof OPERATOR_EVENTS)[number],
+  document: ReleaseDocument,
+  options: SendOptions,
+): ReleaseEvent {
+  const common = {
+    ...(options.force === undefined ? {} : { force: options.force }),
+    ...(options.reason === undefined ? {} : { reason: options.reason }),
+  };
   if (type !== 'ANSWER') return { type, ...common };
   const { question } = document.snapshot.context;
   if (options.choice === undefined) {
     const choices = question?.choices.map(({ choice }) => choice).join(', ');
-    throw new UsageError('NO_CHOICE', `An answer needs its choice: flow send ANSWER CHOICE.${choices === undefined ? '' : ` Choices: ${choices}.`} Nothing was changed.`);
+    throw new UsageError(
+      'NO_CHOICE',
+      `An answer needs its choice: flow send ANSWER CHOICE.${choices === undefined ? '' : ` Choices: ${choices}.`} Nothing was changed.`,
+    );
   }
   return { type, question: options.question ?? question?.id ?? '', choice: options.choice, ...common };
 }
@@ -140,12 +183,16 @@ async function notes(place: Place, document: ReleaseDocument, options: SendOptio
       throw new UsageError('NO_NOTES', `The notes cannot be read: ${messageOf(error)}. Nothing was changed.`);
     }
   }
-  const world = await openWorld(place, document.config.pinned as Config, null);
+  const world = openWorld(place, document.config.pinned as Config, null);
   const tested = document.snapshot.context.evidence.testing;
-  const commit = tested !== undefined && 'merged' in tested ? tested.commit : `refs/heads/${world.config.git.branches.testing}`;
+  const commit =
+    tested !== undefined && 'merged' in tested ? tested.commit : `refs/heads/${world.config.git.branches.testing}`;
   const { subjects, previousTag } = await changesSince(world, commit);
   const list = subjects.map((subject) => `* ${subject}`).join('\n');
   if (options.yes === true || !terminal().interactive) return list;
-  const edited = edit(list, `The changes since ${previousTag ?? 'the beginning'}, for the section of ${document.snapshot.context.version} in ${world.config.git.changelog}.`);
+  const edited = edit(
+    list,
+    `The changes since ${previousTag ?? 'the beginning'}, for the section of ${document.snapshot.context.version} in ${world.config.git.changelog}.`,
+  );
   return edited === '' ? list : edited;
 }

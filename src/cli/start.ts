@@ -18,7 +18,10 @@ export interface StartOptions {
 
 export async function start(place: Place, options: StartOptions): Promise<ExitCode> {
   if ((options.force?.length ?? 0) > 0 && options.reason === undefined) {
-    throw new UsageError('NO_REASON', 'An override needs its reason: --force=badVersion --reason "…". Nothing was changed.');
+    throw new UsageError(
+      'NO_REASON',
+      'An override needs its reason: --force=badVersion --reason "…". Nothing was changed.',
+    );
   }
   const plan = await planRelease(place, options);
   const paint = terminal().errPaint;

@@ -21,10 +21,12 @@ export async function status(place: Place, options: { json?: boolean; watch?: bo
     return EXIT.ok;
   }
   if (!process.stdout.isTTY) {
-    for (let last = ''; ; await delay(WATCH_EVERY_MS)) {
+    let last = '';
+    for (;;) {
       const now = text();
       if (now !== last) process.stdout.write(`${now}\n`);
       last = now;
+      await delay(WATCH_EVERY_MS);
     }
   }
   const { default: logUpdate } = await import('log-update');

@@ -15,7 +15,8 @@ export interface Terminal {
 export function terminal(): Terminal {
   const { env, stdin, stdout, stderr } = process;
   const dumb = env.TERM === 'dumb' || (env.CI ?? '') !== '';
-  const colour = (stream: NodeJS.WriteStream) => (env.NO_COLOR ?? '') === '' && ((env.FORCE_COLOR ?? '') !== '' || (stream.isTTY && !dumb));
+  const colour = (stream: NodeJS.WriteStream) =>
+    (env.NO_COLOR ?? '') === '' && ((env.FORCE_COLOR ?? '') !== '' || (stream.isTTY && !dumb));
   const unicode = /utf-?8/i.test(env.LC_ALL ?? env.LC_CTYPE ?? env.LANG ?? 'C.UTF-8');
   const outColour = colour(stdout);
   return {

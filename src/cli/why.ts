@@ -11,15 +11,20 @@ import { terminal } from './terminal.ts';
 
 export async function why(place: Place, word: string | undefined, options: { json?: boolean }): Promise<ExitCode> {
   const document = readLatest(place.stateDir);
-  if (document === null || document.endedAt !== null) throw noRelease(document);
+  if (document?.endedAt !== null) throw noRelease(document);
   const { value, context } = document.snapshot;
   const names = word === undefined ? eventsOf(value, context) : [eventName(word)];
   const events = names.map((type): ReleaseEvent => {
-    if (type !== 'ANSWER') return { type } as ReleaseEvent;
+    if (type !== 'ANSWER') return { type };
     return { type, question: context.question?.id ?? '', choice: context.question?.choices[0]?.choice ?? '' };
   });
   const decisions = await judge(place, document, events);
-  const view = whyView(document, names.map((event, index) => ({ event, decision: decisions[index] })).flatMap(({ event, decision }) => (decision === undefined ? [] : [{ event, decision }])));
+  const view = whyView(
+    document,
+    names
+      .map((event, index) => ({ event, decision: decisions[index] }))
+      .flatMap(({ event, decision }) => (decision === undefined ? [] : [{ event, decision }])),
+  );
   process.stdout.write(`${options.json === true ? JSON.stringify(view) : whyText(view, terminal().outPaint)}\n`);
   return word !== undefined && decisions[0]?.accepted === false ? EXIT.refused : EXIT.ok;
 }

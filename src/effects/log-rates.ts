@@ -32,15 +32,23 @@ export function watchLogs(world: World, servers: readonly string[], from: Record
   const errors = world.config.verify.errors.map((pattern) => new RegExp(pattern));
   const followers = servers.map((server) => ({
     server,
-    log: createLogFollower(world.host, serverSettings(world.config, server).log, { errors, from: from[server] ?? 'end' }),
+    log: createLogFollower(world.host, serverSettings(world.config, server).log, {
+      errors,
+      from: from[server] ?? 'end',
+    }),
   }));
-  const totals: Record<string, ServerLog> = Object.fromEntries(servers.map((server) => [server, { lines: 0, errors: 0, samples: [], problem: null }]));
+  const totals: Record<string, ServerLog> = Object.fromEntries(
+    servers.map((server) => [server, { lines: 0, errors: 0, samples: [], problem: null }]),
+  );
   return {
     async poll() {
       const readings = await Promise.all(
         followers.map(async ({ server, log }) => {
           const reading = await log.poll();
-          return [server, { lines: reading.lines, errors: reading.errors, samples: reading.samples, problem: reading.problem }] as const;
+          return [
+            server,
+            { lines: reading.lines, errors: reading.errors, samples: reading.samples, problem: reading.problem },
+          ] as const;
         }),
       );
       for (const [server, reading] of readings) {
@@ -58,7 +66,7 @@ export function watchLogs(world: World, servers: readonly string[], from: Record
       Object.fromEntries(
         servers.map((server) => {
           const total = totals[server];
-          const unknown = total === undefined || total.problem !== null || elapsedMs <= 0;
+          const unknown = total?.problem !== null || elapsedMs <= 0;
           return [server, unknown ? null : Math.round((total.lines / elapsedMs) * 10_000) / 10];
         }),
       ),

@@ -13,15 +13,25 @@ export function mergeBack(world: World): Effects['mergeBack'] {
     const { develop, master } = config.git.branches;
     const followUp = (why: string) => ({
       outcome: 'done' as const,
-      evidence: { commit: null, followUp: `${develop} does not contain ${master} yet, because ${why}. Do: git switch ${develop} && git merge ${master}` },
+      evidence: {
+        commit: null,
+        followUp: `${develop} does not contain ${master} yet, because ${why}. Do: git switch ${develop} && git merge ${master}`,
+      },
     });
-    const [masterCommit, developCommit] = await Promise.all([repository.resolve(`refs/heads/${master}`), repository.resolve(`refs/heads/${develop}`)]);
+    const [masterCommit, developCommit] = await Promise.all([
+      repository.resolve(`refs/heads/${master}`),
+      repository.resolve(`refs/heads/${develop}`),
+    ]);
     if (masterCommit === null || developCommit === null) return followUp('one of the branches is missing');
-    if (await repository.isAncestor(masterCommit, developCommit)) return { outcome: 'done', evidence: { commit: developCommit, followUp: null } };
+    if (await repository.isAncestor(masterCommit, developCommit))
+      return { outcome: 'done', evidence: { commit: developCommit, followUp: null } };
     if ((await repository.currentBranch()) !== develop) return followUp(`your tree is not on ${develop}`);
     if ((await repository.status()).length > 0) return followUp('your tree has changes that are not committed');
     try {
-      const commit = await repository.mergeIntoCurrent(masterCommit, `Merge branch '${master}' into ${develop} after ${input.release.version}`);
+      const commit = await repository.mergeIntoCurrent(
+        masterCommit,
+        `Merge branch '${master}' into ${develop} after ${input.release.version}`,
+      );
       return { outcome: 'done', evidence: { commit, followUp: null } };
     } catch (error) {
       return followUp(messageOf(error));

@@ -50,7 +50,9 @@ async function printedVersion(host: Host, name: string, argv: Argv, cwd: string 
   const result = await host.run(argv, { timeoutMs: PROBE_TIMEOUT_MS, ...(cwd === undefined ? {} : { cwd }) });
   const parsed = parseVersion(`${result.stdout}\n${result.stderr}`);
   if (result.status === 0 && parsed.version !== null) return { ...parsed, because: `${name} runs ${parsed.version}` };
-  const why = result.notStarted ?? (result.timedOut ? 'no answer in time' : `exit status ${result.status ?? 'none'}, no version printed`);
+  const why =
+    result.notStarted ??
+    (result.timedOut ? 'no answer in time' : `exit status ${result.status ?? 'none'}, no version printed`);
   return { version: null, commit: null, because: `${name}: ${argv[0]}: ${why}` };
 }
 
@@ -58,7 +60,10 @@ async function servedVersion(name: string, url: string): Promise<VersionAnswer> 
   try {
     const { text } = await get(url, PROBE_TIMEOUT_MS);
     const parsed = parseVersion(text);
-    return { ...parsed, because: parsed.version === null ? `${name}: ${url} names no version` : `${name} runs ${parsed.version}` };
+    return {
+      ...parsed,
+      because: parsed.version === null ? `${name}: ${url} names no version` : `${name} runs ${parsed.version}`,
+    };
   } catch (error) {
     return { version: null, commit: null, because: `${name}: ${url}: ${reason(error)}` };
   }
@@ -74,18 +79,29 @@ export async function runCheck(host: Host, check: Check, values: Record<string, 
   if ('http' in check) return await httpCheck(check.name ?? check.http, fillText(check.http, values), check);
   const argv = fill(check.run, values);
   const name = check.name ?? argv.join(' ');
-  const result = await host.run(argv, { timeoutMs: check.timeout, ...(check.cwd === undefined ? {} : { cwd: check.cwd }) });
+  const result = await host.run(argv, {
+    timeoutMs: check.timeout,
+    ...(check.cwd === undefined ? {} : { cwd: check.cwd }),
+  });
   if (result.status === 0) return { name, ok: true, because: 'exit status 0' };
   const said = result.stderr.trim().split('\n').at(-1) ?? '';
-  const why = result.notStarted ?? (result.timedOut ? `no end within ${check.timeout} ms` : `exit status ${result.status ?? 'none'}`);
+  const why =
+    result.notStarted ??
+    (result.timedOut ? `no end within ${check.timeout} ms` : `exit status ${result.status ?? 'none'}`);
   return { name, ok: false, because: said === '' ? why : `${why}: ${said.slice(0, 200)}` };
 }
 
-async function httpCheck(name: string, url: string, check: Pick<HttpCheck, 'status' | 'contains' | 'timeout'>): Promise<CheckResult> {
+async function httpCheck(
+  name: string,
+  url: string,
+  check: Pick<HttpCheck, 'status' | 'contains' | 'timeout'>,
+): Promise<CheckResult> {
   try {
     const { status, text } = await get(url, check.timeout);
-    if (status !== check.status) return { name, ok: false, because: `${url} answered ${status}, expected ${check.status}` };
-    if (check.contains !== undefined && !text.includes(check.contains)) return { name, ok: false, because: `${url} does not contain "${check.contains}"` };
+    if (status !== check.status)
+      return { name, ok: false, because: `${url} answered ${status}, expected ${check.status}` };
+    if (check.contains !== undefined && !text.includes(check.contains))
+      return { name, ok: false, because: `${url} does not contain "${check.contains}"` };
     return { name, ok: true, because: `${status}` };
   } catch (error) {
     return { name, ok: false, because: `${url}: ${reason(error)}` };
@@ -94,7 +110,11 @@ async function httpCheck(name: string, url: string, check: Pick<HttpCheck, 'stat
 
 async function get(url: string, timeoutMs: number): Promise<{ status: number; text: string }> {
   // A connection of its own: a pooled one could still lead to the process that is being replaced.
-  const response = await fetch(url, { signal: AbortSignal.timeout(timeoutMs), redirect: 'manual', headers: { connection: 'close' } });
+  const response = await fetch(url, {
+    signal: AbortSignal.timeout(timeoutMs),
+    redirect: 'manual',
+    headers: { connection: 'close' },
+  });
   let text = '';
   const decoder = new TextDecoder();
   for await (const chunk of response.body ?? []) {

@@ -16,7 +16,11 @@ export function publish(world: World): Effects['publish'] {
     const server = serverSettings(world.config, input.server);
     const commit = await world.repository.tagCommit(input.version);
     if (commit === null) {
-      throw new StepError('TAG_MISSING', 'unsafe', `There is no tag ${input.version || '(none)'} to publish to ${server.name} from. Nothing was started. Fetch it: git fetch --tags ${world.config.git.remote}`);
+      throw new StepError(
+        'TAG_MISSING',
+        'unsafe',
+        `There is no tag ${input.version || '(none)'} to publish to ${server.name} from. Nothing was started. Fetch it: git fetch --tags ${world.config.git.remote}`,
+      );
     }
     const restoring = input.step.startsWith('restoring');
     let ended = { job: jobId({ ...input, server }), exitStatus: null as number | null, seconds: 0, printed: '' };
@@ -39,7 +43,12 @@ export function publish(world: World): Effects['publish'] {
       if ('ask' in job) return { outcome: 'ask', question: job.ask };
       ended = job.ended;
     }
-    const proof = await proveRuns(world, server, { what: input.version, matches: (answer) => answer.version === input.version }, tools);
+    const proof = await proveRuns(
+      world,
+      server,
+      { what: input.version, matches: (answer) => answer.version === input.version },
+      tools,
+    );
     return { outcome: 'done', evidence: { server: server.name, ...ended, ...proof } };
   };
 }
@@ -48,7 +57,11 @@ export function publish(world: World): Effects['publish'] {
 async function assertOutOfRotation(world: World, input: EffectInput<'publish'>): Promise<void> {
   const { server, serving, switched } = input;
   const refuse = (why: string) =>
-    new StepError('IN_ROTATION', 'unsafe', `${server} was not published, because ${why}. Nothing was started. See what the proxy does: flow resume`);
+    new StepError(
+      'IN_ROTATION',
+      'unsafe',
+      `${server} was not published, because ${why}. Nothing was started. See what the proxy does: flow resume`,
+    );
   if (serving.includes(server)) throw refuse(`${server} is in rotation`);
   if (switched === null) throw refuse('no switch that took it out of rotation is on record');
   const [seen, foreign, left] = await Promise.all([
@@ -58,8 +71,14 @@ async function assertOutOfRotation(world: World, input: EffectInput<'publish'>):
   ]);
   if (seen.problem !== undefined) throw refuse(seen.problem);
   if (seen.servers === null || !sameServers(seen.servers, serving)) {
-    throw refuse(`the proxy should serve ${serving.join(' and ')}, but ${seen.treeProblem ?? `its configuration is that of ${seen.servers?.join(' and ') ?? 'no known route'}`}`);
+    throw refuse(
+      `the proxy should serve ${serving.join(' and ')}, but ${seen.treeProblem ?? `its configuration is that of ${seen.servers?.join(' and ') ?? 'no known route'}`}`,
+    );
   }
-  if (foreign !== null) throw refuse(`Nginx was reloaded or restarted by somebody else since it was switched (workers ${foreign.pids.join(', ')})`);
-  if (left.length > 0 && !input.drainWaived) throw refuse(`${left.length} old Nginx workers may still send it requests`);
+  if (foreign !== null)
+    throw refuse(
+      `Nginx was reloaded or restarted by somebody else since it was switched (workers ${foreign.pids.join(', ')})`,
+    );
+  if (left.length > 0 && !input.drainWaived)
+    throw refuse(`${left.length} old Nginx workers may still send it requests`);
 }

@@ -44,7 +44,10 @@ export function runTests(world: World): Effects['runTests'] {
       const proof = await proveRuns(
         world,
         server,
-        { what: `${branches.testing} at ${commit.slice(0, 10)}`, matches: (answer) => answer.commit !== null && commit.startsWith(answer.commit) },
+        {
+          what: `${branches.testing} at ${commit.slice(0, 10)}`,
+          matches: (answer) => answer.commit !== null && commit.startsWith(answer.commit),
+        },
         tools,
       );
       return {
@@ -73,7 +76,11 @@ async function mergeDevelop(world: World): Promise<{ commit: string; merged: boo
   ]);
   if (develop === null || testing === null) {
     const missing = develop === null ? branches.develop : branches.testing;
-    throw new StepError('BRANCH_MISSING', 'unsafe', `There is no branch ${missing}. Nothing was changed. Make it, for instance: git branch ${missing} ${branches.master}`);
+    throw new StepError(
+      'BRANCH_MISSING',
+      'unsafe',
+      `There is no branch ${missing}. Nothing was changed. Make it, for instance: git branch ${missing} ${branches.master}`,
+    );
   }
   if (await repository.isAncestor(develop, testing)) return { commit: testing, merged: false };
   await refuseCheckedOut(world, branches.testing);

@@ -45,7 +45,13 @@ export function jobId(of: Pick<ServerJob, 'release' | 'step' | 'attempt'> & { se
 }
 
 /** The command a publish runs, as arguments. */
-export function publishCommand(world: Pick<World, 'config'>, server: ServerSettings, version: string, commit: string, restoring = false): Argv {
+export function publishCommand(
+  world: Pick<World, 'config'>,
+  server: ServerSettings,
+  version: string,
+  commit: string,
+  restoring = false,
+): Argv {
   const { publish, rollback } = world.config;
   const run = restoring && rollback.run !== undefined ? rollback.run : publish.run;
   return fill(run, { server: server.name, dir: server.dir, address: server.address, version, tag: version, commit });
@@ -55,7 +61,11 @@ export function publishCommand(world: Pick<World, 'config'>, server: ServerSetti
  * Runs the publish to its end, once. Throws StepError PUBLISH_FAILED (rejected) when it exits with another status than 0,
  * PUBLISH_BUSY (unsafe), what `assertSafe` throws, and StateError FENCED when another driver took over.
  */
-export async function runServerJob(world: World, job: ServerJob, tools: EffectTools): Promise<{ ended: JobEvidence } | { ask: Question }> {
+export async function runServerJob(
+  world: World,
+  job: ServerJob,
+  tools: EffectTools,
+): Promise<{ ended: JobEvidence } | { ask: Question }> {
   const id = jobId(job);
   const glance = await peekJob(world.host, world.jobs, id);
   if (glance.state === 'absent' || glance.state === 'claimed') {
@@ -71,7 +81,10 @@ export async function runServerJob(world: World, job: ServerJob, tools: EffectTo
   const watchdog = setInterval(() => {
     const silentMs = performance.now() - lastOutputAt;
     if (silentMs < world.config.publish.silence) return;
-    tools.report({ kind: 'note', text: `the publish to ${job.server.name} has printed nothing for ${Math.round(silentMs / 1_000)} s; it goes on. Look at it: ${id}` });
+    tools.report({
+      kind: 'note',
+      text: `the publish to ${job.server.name} has printed nothing for ${Math.round(silentMs / 1_000)} s; it goes on. Look at it: ${id}`,
+    });
     lastOutputAt = performance.now();
   }, 1_000);
   try {
@@ -110,11 +123,22 @@ export async function runServerJob(world: World, job: ServerJob, tools: EffectTo
       case 'lost':
         return { ask: await lostQuestion(world, job, id) };
       case 'busy':
-        throw new StepError('PUBLISH_BUSY', 'unsafe', `Another job works on ${job.server.name}: ${end.by}. Nothing was started. When it has ended: flow send NEXT`);
+        throw new StepError(
+          'PUBLISH_BUSY',
+          'unsafe',
+          `Another job works on ${job.server.name}: ${end.by}. Nothing was started. When it has ended: flow send NEXT`,
+        );
       case 'fenced':
-        throw new StateError('FENCED', `Another driver has taken over; nothing was started on ${job.server.name}. See who: flow status`);
+        throw new StateError(
+          'FENCED',
+          `Another driver has taken over; nothing was started on ${job.server.name}. See who: flow status`,
+        );
       case 'absent':
-        throw new StepError('PUBLISH_ABSENT', 'unknownOutcome', `The job ${id} has vanished from ${world.jobs}. Look at ${job.server.name} before going on: flow status`);
+        throw new StepError(
+          'PUBLISH_ABSENT',
+          'unknownOutcome',
+          `The job ${id} has vanished from ${world.jobs}. Look at ${job.server.name} before going on: flow status`,
+        );
     }
   } finally {
     clearInterval(watchdog);
@@ -147,16 +171,28 @@ export async function proveRuns(
   for (;;) {
     const [answer, health] = await Promise.all([askVersion(world.host, server), askHealth(server)]);
     if (answer.version !== null && expected.matches(answer) && health.ok) {
-      return { version: answer.version, health: health.because, healthySeconds: (performance.now() - startedAt) / 1_000 };
+      return {
+        version: answer.version,
+        health: health.because,
+        healthySeconds: (performance.now() - startedAt) / 1_000,
+      };
     }
     tools.signal.throwIfAborted();
     tools.report({ kind: 'figures', text: `${server.name}: ${answer.because}; health ${health.because}` });
     if (performance.now() - startedAt > world.config.publish.settle) {
       const stands = `Look at ${server.dir} and ${server.log}. Then: flow send NEXT to publish again, or: flow send ROLLBACK`;
       if (answer.version === null || !expected.matches(answer)) {
-        throw new StepError('VERSION_DIFFERS', 'rejected', `${server.name} should run ${expected.what}, but ${answer.because}. ${stands}`);
+        throw new StepError(
+          'VERSION_DIFFERS',
+          'rejected',
+          `${server.name} should run ${expected.what}, but ${answer.because}. ${stands}`,
+        );
       }
-      throw new StepError('UNHEALTHY', 'rejected', `${server.name} runs ${answer.version} but is not healthy: ${health.because}. ${stands}`);
+      throw new StepError(
+        'UNHEALTHY',
+        'rejected',
+        `${server.name} runs ${answer.version} but is not healthy: ${health.because}. ${stands}`,
+      );
     }
     await delay(PROBE_EVERY_MS);
   }

@@ -42,7 +42,16 @@ export function soak(world: World): Effects['soak'] {
     const windowMs = input.step === 'watchingAll' ? watch.soak : verify.soak;
     const name = `${input.step}.${input.attempt}`;
     const saved = world.checkpoint.read(name) as Progress | null | undefined;
-    const progress: Progress = saved ?? { observedMs: 0, checksRun: 0, checksFailed: 0, failedInARow: 0, lines: {}, errors: 0, samples: [], positions: {} };
+    const progress: Progress = saved ?? {
+      observedMs: 0,
+      checksRun: 0,
+      checksFailed: 0,
+      failedInARow: 0,
+      lines: {},
+      errors: 0,
+      samples: [],
+      positions: {},
+    };
     const logs = watchLogs(world, input.serving, progress.positions);
     const old = (world.checkpoint.read(BASELINE) as OldErrors | null | undefined) ?? { lines: 0, errors: 0 };
     const checks = checksOf(world, input.serving);
@@ -58,7 +67,11 @@ export function soak(world: World): Effects['soak'] {
         checkedAt = round;
         const failed = await runChecks(checks, progress);
         if (failed.length > 0 && progress.failedInARow > verify.failuresTolerated) {
-          return { outcome: 'bad', evidence: evidenceOf(progress, old, ''), because: failed.map((check) => `${check.name}: ${check.because}`).join('; ') };
+          return {
+            outcome: 'bad',
+            evidence: evidenceOf(progress, old, ''),
+            because: failed.map((check) => `${check.name}: ${check.because}`).join('; '),
+          };
         }
       }
       const seen = await logs.poll();
@@ -73,7 +86,11 @@ export function soak(world: World): Effects['soak'] {
       if (bad !== null) return { outcome: 'bad', evidence: evidenceOf(progress, old, ''), because: bad };
       if (blindMs > BLIND_LIMIT_MS) {
         const which = blind.map(([server, log]) => `the log of ${server} is ${log.problem ?? ''}`).join('; ');
-        return { outcome: 'ask', evidence: evidenceOf(progress, old, which), question: question(name, `The soak can say neither good nor bad: ${which}.`) };
+        return {
+          outcome: 'ask',
+          evidence: evidenceOf(progress, old, which),
+          question: question(name, `The soak can say neither good nor bad: ${which}.`),
+        };
       }
       if (isLast) break;
       if (performance.now() - savedAt > CHECKPOINT_EVERY_MS) {
@@ -89,10 +106,16 @@ export function soak(world: World): Effects['soak'] {
       return {
         outcome: 'ask',
         evidence: evidenceOf(progress, old, 'no traffic was seen'),
-        question: question(name, 'The soak can say neither good nor bad: no request came in the whole window, and no checks are configured.'),
+        question: question(
+          name,
+          'The soak can say neither good nor bad: no request came in the whole window, and no checks are configured.',
+        ),
       };
     }
-    return { outcome: 'good', evidence: evidenceOf(progress, old, noTraffic ? 'no traffic was seen; judged by the checks alone' : '') };
+    return {
+      outcome: 'good',
+      evidence: evidenceOf(progress, old, noTraffic ? 'no traffic was seen; judged by the checks alone' : ''),
+    };
   };
 }
 
@@ -121,7 +144,12 @@ export async function rememberOldErrors(world: World): Promise<void> {
 
 function checksOf(world: World, serving: readonly string[]): (() => Promise<CheckResult>)[] {
   const settings = serving.map((server) => serverSettings(world.config, server));
-  const configured = (check: Check) => settings.slice(0, 1).map(({ name, dir, address }) => () => runCheck(world.host, check, { server: name, dir, address }));
+  const configured = (check: Check) =>
+    settings.slice(0, 1).map(
+      ({ name, dir, address }) =>
+        () =>
+          runCheck(world.host, check, { server: name, dir, address }),
+    );
   return [...settings.map((server) => () => askHealth(server)), ...world.config.verify.checks.flatMap(configured)];
 }
 
@@ -176,7 +204,9 @@ function evidenceOf(progress: Progress, old: OldErrors, note: string): SoakEvide
 
 function figures(step: string, progress: Progress, windowMs: number, seen: Record<string, ServerLog>): string {
   const left = Math.max(0, (windowMs - progress.observedMs) / 1_000);
-  const rates = Object.entries(seen).map(([server, log]) => (log.problem === null ? `${server} ${(log.lines * (1_000 / TICK_MS)).toFixed(0)}/s` : `${server} log ${log.problem}`));
+  const rates = Object.entries(seen).map(([server, log]) =>
+    log.problem === null ? `${server} ${(log.lines * (1_000 / TICK_MS)).toFixed(0)}/s` : `${server} log ${log.problem}`,
+  );
   const what = step === 'watchingAll' ? 'watch' : 'soak';
   return `${what}: ${left.toFixed(0)} s left of ${(windowMs / 1_000).toFixed(0)}, checks ${progress.checksRun - progress.checksFailed}/${progress.checksRun}, errors ${progress.errors}, ${rates.join(', ')}`;
 }

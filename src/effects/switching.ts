@@ -34,7 +34,8 @@ export function drain(world: World): Effects['drain'] {
     const waited = await waitDrained(world, switched, servers, tools);
     const checks = waited.left === 0 ? await drainChecks(world, servers, tools) : [];
     const red = checks.filter((check) => !check.ok);
-    const ratesAfter = waited.left === 0 ? await measureRates(world, all, watch, tools, 'after the drain') : waited.rates;
+    const ratesAfter =
+      waited.left === 0 ? await measureRates(world, all, watch, tools, 'after the drain') : waited.rates;
     const evidence: DrainEvidence = {
       switched,
       drainedAfterSeconds: waited.left === 0 && red.length === 0 ? waited.seconds : null,
@@ -93,7 +94,10 @@ export function moveTraffic(world: World): Effects['moveTraffic'] {
     const startedAt = performance.now();
     const switched = await switchTo(world, input.to, tools);
     const secondsUntilMoved = (performance.now() - startedAt) / 1_000;
-    tools.report({ kind: 'note', text: `traffic goes to ${input.to.join(' and ')} since ${secondsUntilMoved.toFixed(2)} s after the step began` });
+    tools.report({
+      kind: 'note',
+      text: `traffic goes to ${input.to.join(' and ')} since ${secondsUntilMoved.toFixed(2)} s after the step began`,
+    });
     return { outcome: 'done', evidence: { switched, secondsUntilMoved } };
   };
 }
@@ -144,7 +148,9 @@ async function waitDrained(
     if (elapsedMs - shownAt > LOG_EVERY_MS) {
       shownAt = elapsedMs;
       await logs.poll();
-      const rates = Object.entries(logs.rates(elapsedMs)).map(([server, rate]) => `${server} ${rate?.toFixed(0) ?? '?'}/s`);
+      const rates = Object.entries(logs.rates(elapsedMs)).map(
+        ([server, rate]) => `${server} ${rate?.toFixed(0) ?? '?'}/s`,
+      );
       tools.report({
         kind: 'figures',
         text: `draining ${servers.join(' and ')}: ${left} old workers left, log ${rates.join(', ')}, asks in ${((deadline - elapsedMs) / 1_000).toFixed(0)} s`,
@@ -154,7 +160,13 @@ async function waitDrained(
   }
 }
 
-async function measureRates(world: World, servers: string[], windowMs: number, tools: EffectTools, when: string): Promise<Rates> {
+async function measureRates(
+  world: World,
+  servers: string[],
+  windowMs: number,
+  tools: EffectTools,
+  when: string,
+): Promise<Rates> {
   if (windowMs === 0) return {};
   const logs = watchLogs(world, servers);
   await logs.poll();
@@ -191,7 +203,10 @@ function judgedBy(servers: readonly string[], after: Rates): string {
   return ["Nginx's old workers are gone", ...notes].join('; ');
 }
 
-function drainQuestion(input: { step: string; attempt: number; servers: string[]; canRevert: boolean }, why: string): Question {
+function drainQuestion(
+  input: { step: string; attempt: number; servers: string[]; canRevert: boolean },
+  why: string,
+): Question {
   const servers = input.servers.join(' and ');
   return {
     id: `drainOverdue.${input.step}.${input.attempt}`,

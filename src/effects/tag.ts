@@ -30,7 +30,12 @@ export function tag(world: World): Effects['tag'] {
     const { repository, config } = world;
     const { version } = input.release;
     const { remote, branches } = config.git;
-    if (input.tested === null) throw new StepError('NOT_TESTED', 'unsafe', 'Nothing was tested in this release. Nothing was changed. Test first: flow send RETEST');
+    if (input.tested === null)
+      throw new StepError(
+        'NOT_TESTED',
+        'unsafe',
+        'Nothing was tested in this release. Nothing was changed. Test first: flow send RETEST',
+      );
     await assertStillTested(world, input.tested);
     tools.report({ kind: 'note', text: `git fetch ${remote}` });
     await repository.fetch(remote);
@@ -44,7 +49,8 @@ export function tag(world: World): Effects['tag'] {
     if (existing !== null && existing !== record?.commit) throw tagExists(version, 'here', existing);
 
     const master = await repository.resolve(`refs/heads/${branches.master}`);
-    if (master === null) throw new StepError('BRANCH_MISSING', 'unsafe', `There is no branch ${branches.master}. Nothing was changed.`);
+    if (master === null)
+      throw new StepError('BRANCH_MISSING', 'unsafe', `There is no branch ${branches.master}. Nothing was changed.`);
     if (record === null || (master !== record.commit && master !== record.masterBefore) || existing === null) {
       await refuseCheckedOut(world, branches.master);
       record = await prepare(world, input, input.tested, master, tools);
@@ -73,10 +79,17 @@ export function undoTagging(world: World): Effects['undoTagging'] {
   return async (input) => {
     const record = readRecord(world, input.release.version);
     const { remote, branches } = world.config.git;
-    if (record === null) return { outcome: 'done', evidence: { undone: [], kept: ['nothing of this release had moved a branch or a tag in git beyond testing'] } };
+    if (record === null)
+      return {
+        outcome: 'done',
+        evidence: { undone: [], kept: ['nothing of this release had moved a branch or a tag in git beyond testing'] },
+      };
     const pushed = await world.repository.remoteTag(remote, record.tag);
     if (pushed === record.commit) {
-      return { outcome: 'done', evidence: { undone: [], kept: [`${record.tag} and ${branches.master} are pushed to ${remote} and stay`] } };
+      return {
+        outcome: 'done',
+        evidence: { undone: [], kept: [`${record.tag} and ${branches.master} are pushed to ${remote} and stay`] },
+      };
     }
     return { outcome: 'done', evidence: { undone: await restoreRefs(world, record), kept: [] } };
   };
@@ -97,16 +110,30 @@ async function assertStillTested(world: World, tested: TestingEvidence): Promise
   const { branches } = world.config.git;
   const testing = await world.repository.resolve(`refs/heads/${branches.testing}`);
   if (testing !== tested.commit) {
-    throw new StepError('TESTING_MOVED', 'unsafe', `${branches.testing} has moved from ${tested.commit.slice(0, 10)}, which was tested, to ${testing?.slice(0, 10) ?? 'nowhere'}. Nothing was changed. Test it: flow send RETEST`);
+    throw new StepError(
+      'TESTING_MOVED',
+      'unsafe',
+      `${branches.testing} has moved from ${tested.commit.slice(0, 10)}, which was tested, to ${testing?.slice(0, 10) ?? 'nowhere'}. Nothing was changed. Test it: flow send RETEST`,
+    );
   }
   const answer = await askVersion(world.host, testServerSettings(world.config));
   if (answer.commit === null || !tested.commit.startsWith(answer.commit)) {
-    throw new StepError('TEST_SERVER_MOVED', 'unsafe', `The test server no longer runs ${tested.commit.slice(0, 10)}: ${answer.because}. Nothing was changed. Test again: flow send RETEST`);
+    throw new StepError(
+      'TEST_SERVER_MOVED',
+      'unsafe',
+      `The test server no longer runs ${tested.commit.slice(0, 10)}: ${answer.because}. Nothing was changed. Test again: flow send RETEST`,
+    );
   }
 }
 
 /** Makes the merge and the ChangeLog commit on no branch at all. */
-async function prepare(world: World, input: EffectInput<'tag'>, tested: TestingEvidence, master: string, tools: EffectTools): Promise<TaggingRecord> {
+async function prepare(
+  world: World,
+  input: EffectInput<'tag'>,
+  tested: TestingEvidence,
+  master: string,
+  tools: EffectTools,
+): Promise<TaggingRecord> {
   const { repository, config, worktree } = world;
   const { branches, changelog } = config.git;
   const { version } = input.release;
@@ -126,20 +153,38 @@ async function prepare(world: World, input: EffectInput<'tag'>, tested: TestingE
     );
   }
   const { previousTag, subjects } = await changesSince(world, merged);
-  tools.report({ kind: 'note', text: `${subjects.length} changes since ${previousTag ?? 'the beginning'} go into ${changelog}` });
-  const section = sectionText(version, world.now(), input.notes ?? subjects.map((subject) => `* ${subject}`).join('\n'));
+  tools.report({
+    kind: 'note',
+    text: `${subjects.length} changes since ${previousTag ?? 'the beginning'} go into ${changelog}`,
+  });
+  const section = sectionText(
+    version,
+    world.now(),
+    input.notes ?? subjects.map((subject) => `* ${subject}`).join('\n'),
+  );
   const before = await readFile(join(worktree, changelog), 'utf8').catch((error: unknown) => {
     if (codeOf(error) === 'ENOENT') return '';
     throw error;
   });
-  const commit = await repository.commitFile(worktree, changelog, withSection(before, section), `ChangeLog for ${version}`);
+  const commit = await repository.commitFile(
+    worktree,
+    changelog,
+    withSection(before, section),
+    `ChangeLog for ${version}`,
+  );
   return { tag: version, masterBefore: master, commit, previousTag, changes: subjects.length };
 }
 
 /** R2.2: the last release's tag and the subjects of what came since, merges left out. */
-export async function changesSince(world: Pick<World, 'repository'>, commit: string): Promise<{ previousTag: string | null; subjects: string[] }> {
+export async function changesSince(
+  world: Pick<World, 'repository'>,
+  commit: string,
+): Promise<{ previousTag: string | null; subjects: string[] }> {
   const previous = await world.repository.latestReleaseTag(commit);
-  return { previousTag: previous?.name ?? null, subjects: await world.repository.subjects(previous?.name ?? null, commit) };
+  return {
+    previousTag: previous?.name ?? null,
+    subjects: await world.repository.subjects(previous?.name ?? null, commit),
+  };
 }
 
 function sectionText(version: string, now: Date, notes: string): string {
@@ -157,7 +202,12 @@ export function withSection(file: string, section: string): string {
 async function afterFailedPush(world: World, record: TaggingRecord, error: unknown): Promise<never> {
   if (error instanceof StepError && error.kind === 'unknownOutcome') throw error;
   const undone = await restoreRefs(world, record);
-  throw new StepError('PUSH_FAILED', 'rejected', `${messageOf(error)} Undone: ${undone.join(', ')}. Mend it, then: flow send NEXT`, { cause: error });
+  throw new StepError(
+    'PUSH_FAILED',
+    'rejected',
+    `${messageOf(error)} Undone: ${undone.join(', ')}. Mend it, then: flow send NEXT`,
+    { cause: error },
+  );
 }
 
 async function restoreRefs(world: World, record: TaggingRecord): Promise<string[]> {
@@ -176,5 +226,9 @@ async function restoreRefs(world: World, record: TaggingRecord): Promise<string[
 }
 
 function tagExists(version: string, where: string, commit: string): StepError {
-  return new StepError('TAG_EXISTS', 'rejected', `The tag ${version} exists ${where} already, at ${commit.slice(0, 10)}, and is not this release's. No branch or tag was moved. Choose another version: flow send ABORT, then: flow start --to VERSION`);
+  return new StepError(
+    'TAG_EXISTS',
+    'rejected',
+    `The tag ${version} exists ${where} already, at ${commit.slice(0, 10)}, and is not this release's. No branch or tag was moved. Choose another version: flow send ABORT, then: flow start --to VERSION`,
+  );
 }

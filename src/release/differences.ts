@@ -33,7 +33,11 @@ export async function differences(world: World, place: Place, document: ReleaseD
     const proxy = await lookAtProxy(world, context);
     const expected = context.routes[0] ?? [];
     if (proxy !== null && !(proxy.live && proxy.servers !== null && sameServers(proxy.servers, expected))) {
-      found.push({ what: 'proxy', because: `it should serve ${expected.join(' and ')}, but ${proxy.because}`, stops: true });
+      found.push({
+        what: 'proxy',
+        because: `it should serve ${expected.join(' and ')}, but ${proxy.because}`,
+        stops: true,
+      });
     }
   }
   for (const server of context.topology.servers) {
@@ -41,23 +45,36 @@ export async function differences(world: World, place: Place, document: ReleaseD
     const expected = runs === 'new' ? context.version : runs === 'old' ? (context.before[server] ?? null) : undefined;
     if (expected === undefined) continue;
     const answer = await askVersion(world.host, serverSettings(world.config, server));
-    if (answer.version !== expected) found.push({ what: server, because: `it should run ${expected ?? 'nothing'}, but ${answer.because}`, stops: false });
+    if (answer.version !== expected)
+      found.push({
+        what: server,
+        because: `it should run ${expected ?? 'nothing'}, but ${answer.because}`,
+        stops: false,
+      });
   }
   const tagging = context.evidence.tagging;
   if (tagging !== undefined && 'tag' in tagging) {
     const now = await world.repository.tagCommit(tagging.tag);
-    if (now !== tagging.commit) found.push({ what: 'tag', because: `${tagging.tag} should be at ${tagging.commit.slice(0, 10)}, but is ${now === null ? 'gone' : `at ${now.slice(0, 10)}`}`, stops: false });
+    if (now !== tagging.commit)
+      found.push({
+        what: 'tag',
+        because: `${tagging.tag} should be at ${tagging.commit.slice(0, 10)}, but is ${now === null ? 'gone' : `at ${now.slice(0, 10)}`}`,
+        stops: false,
+      });
   }
   return found;
 }
 
 function changedConfig(place: Place, document: ReleaseDocument): Difference | null {
   const pinned = 'the release goes on with the config it was started with';
-  if (!existsSync(place.configFile)) return { what: 'config', because: `${place.configFile} is gone; ${pinned}`, stops: false };
+  if (!existsSync(place.configFile))
+    return { what: 'config', because: `${place.configFile} is gone; ${pinned}`, stops: false };
   try {
     readFileSync(place.configFile);
     const { hash } = loadConfig(place.configFile);
-    return hash === document.config.hash ? null : { what: 'config', because: `${place.configFile} has changed since the start; ${pinned}`, stops: false };
+    return hash === document.config.hash
+      ? null
+      : { what: 'config', because: `${place.configFile} has changed since the start; ${pinned}`, stops: false };
   } catch (error) {
     return { what: 'config', because: `${messageOf(error)}; ${pinned}`, stops: false };
   }

@@ -71,10 +71,20 @@ export class Driver {
    * Takes the lock and loads the release; performs nothing yet. Throws LockHeldError, and StateError when the state is damaged.
    * `config` is the one pinned into the release.
    */
-  static async open(place: Place, document: ReleaseDocument, who: Sender, doing: string, tell: (told: Told) => void): Promise<Driver> {
-    const lock = acquireLock(place.stateDir, { who: `${who.user}@${who.host}`, doing, minEpoch: latestEpoch(place.stateDir) });
+  static async open(
+    place: Place,
+    document: ReleaseDocument,
+    who: Sender,
+    doing: string,
+    tell: (told: Told) => void,
+  ): Promise<Driver> {
+    const lock = acquireLock(place.stateDir, {
+      who: `${who.user}@${who.host}`,
+      doing,
+      minEpoch: latestEpoch(place.stateDir),
+    });
     try {
-      const world = await openWorld(place, document.config.pinned as Config, { id: document.id, epoch: lock.epoch });
+      const world = openWorld(place, document.config.pinned as Config, { id: document.id, epoch: lock.epoch });
       const driver = new Driver(place, document.id, lock, world, tell);
       driver.#socket = await driver.#listen();
       return driver;
@@ -103,7 +113,13 @@ export class Driver {
     const facts = await gatherFacts(world, state, engine.context, request.event.type);
     // The release may have moved while the facts were gathered: facts of another state prove nothing.
     if (engine.state !== state && request.event.type !== 'ROLLBACK') {
-      return { accepted: false, verdicts: [], because: `the release moved from ${state} to ${engine.state} meanwhile`, rev: engine.document.rev, state: engine.state };
+      return {
+        accepted: false,
+        verdicts: [],
+        because: `the release moved from ${state} to ${engine.state} meanwhile`,
+        rev: engine.document.rev,
+        state: engine.state,
+      };
     }
     return stale() ?? engine.send({ ...request.event, facts }, request.by);
   }
@@ -174,20 +190,29 @@ export class Driver {
 
 const EVENTS: readonly string[] = ['NEXT', 'ABORT', 'RETEST', 'ROLLBACK', 'ANSWER'];
 
+const text = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
+const record = (value: unknown): Record<string, unknown> | null =>
+  typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : null;
+
 /** What came through the socket, as a request; null when it is none. Facts and `xstate.*` events are never taken from outside. */
 function requestOf(message: unknown): Request | null {
-  if (typeof message !== 'object' || message === null || !('event' in message) || !('by' in message)) return null;
-  const { event, by } = message as { event: Record<string, unknown>; by: Sender };
-  if (typeof event !== 'object' || event === null || typeof event.type !== 'string' || !EVENTS.includes(event.type)) return null;
-  const text = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
+  const given = record(message);
+  const event = record(given?.event);
+  const by = record(given?.by);
+  const type = text(event?.type);
+  if (given === null || event === null || by === null || type === undefined || !EVENTS.includes(type)) return null;
   const force = Array.isArray(event.force) ? event.force.filter((id): id is string => typeof id === 'string') : [];
+  const [reason, notes] = [text(event.reason), text(event.notes)];
   const clean = {
-    type: event.type,
+    type,
     force,
-    ...(text(event.reason) === undefined ? {} : { reason: text(event.reason) }),
-    ...(text(event.notes) === undefined ? {} : { notes: text(event.notes) }),
-    ...(event.type === 'ANSWER' ? { question: text(event.question) ?? '', choice: text(event.choice) ?? '' } : {}),
+    ...(reason === undefined ? {} : { reason }),
+    ...(notes === undefined ? {} : { notes }),
+    ...(type === 'ANSWER' ? { question: text(event.question) ?? '', choice: text(event.choice) ?? '' } : {}),
   } as ReleaseEvent;
-  const expect = 'expect' in message && typeof message.expect === 'number' ? message.expect : null;
-  return { event: clean, by: { user: String(by.user), host: String(by.host), via: String(by.via) }, expect };
+  return {
+    event: clean,
+    by: { user: text(by.user) ?? 'somebody', host: text(by.host) ?? 'somewhere', via: text(by.via) ?? 'the socket' },
+    expect: typeof given.expect === 'number' ? given.expect : null,
+  };
 }

@@ -19,6 +19,9 @@ import { noteOn } from '../views/note.ts';
 
 type Snapshot = ReturnType<typeof initialTransition<ReleaseMachine>>[0];
 
+/** The chart is flat, so its value is the name of one state. */
+const stateOf = ({ value }: { value: unknown }): string => (typeof value === 'string' ? value : JSON.stringify(value));
+
 /** The engine's view of time; injected so that tests own it. */
 export interface Clock {
   now(): Date;
@@ -51,7 +54,7 @@ export function firstDocument(
   const machine = createReleaseMachine(input.topology);
   const [snapshot] = initialTransition(machine, input);
   const at = clock.now().toISOString();
-  const to = String(snapshot.value);
+  const to = stateOf(snapshot);
   return {
     format: 1,
     id: input.id,
@@ -60,7 +63,20 @@ export function firstDocument(
     ...about,
     rev: 1,
     snapshot: machine.getPersistedSnapshot(snapshot) as unknown as StoredSnapshot,
-    history: [{ rev: 1, at, event: 'started', from: null, to, by: about.by, reason: null, forced: [], note: null, seconds: null }],
+    history: [
+      {
+        rev: 1,
+        at,
+        event: 'started',
+        from: null,
+        to,
+        by: about.by,
+        reason: null,
+        forced: [],
+        note: null,
+        seconds: null,
+      },
+    ],
     endedAt: null,
   };
 }
@@ -87,9 +103,15 @@ export class Engine {
       );
     }
     this.#machine = createReleaseMachine(topology);
-    const restored = createActor(this.#machine, { snapshot: data.snapshot as never, input: data.snapshot.context }).getSnapshot() as Snapshot;
-    if (restored.status === 'error' || this.#machine.states[String(restored.value)] === undefined) {
-      throw new StateError('SNAPSHOT_BROKEN', `The snapshot of release ${data.id} cannot be restored. Nothing was started. See: flow history`);
+    const restored = createActor(this.#machine, {
+      snapshot: data.snapshot as never,
+      input: data.snapshot.context,
+    }).getSnapshot();
+    if (restored.status === 'error' || this.#machine.states[stateOf(restored)] === undefined) {
+      throw new StateError(
+        'SNAPSHOT_BROKEN',
+        `The snapshot of release ${data.id} cannot be restored. Nothing was started. See: flow history`,
+      );
     }
     this.#snapshot = restored;
   }
@@ -98,7 +120,7 @@ export class Engine {
     return this.#options.file.data;
   }
   get state(): string {
-    return String(this.#snapshot.value);
+    return stateOf(this.#snapshot);
   }
   get context(): ReleaseContext {
     return this.#snapshot.context;
@@ -146,7 +168,14 @@ export class Engine {
           ? `${event.type} means nothing at ${state}; ${may}`
           : `the release has ended (${state})`;
       const step: Verdict[] = this.isWorking
-        ? [{ id: 'stepAtRest', ok: false, because: `${state} is at work`, unblock: 'wait until it rests: flow status --watch' }]
+        ? [
+            {
+              id: 'stepAtRest',
+              ok: false,
+              because: `${state} is at work`,
+              unblock: 'wait until it rests: flow status --watch',
+            },
+          ]
         : [];
       return { ...base, accepted: false, verdicts: step, because };
     }
@@ -162,9 +191,15 @@ export class Engine {
     const decision = this.judge(event);
     if (!decision.accepted) return decision;
     const forced = decision.verdicts.filter((verdict) => isOverridden(verdict, event.force));
-    this.#step(event, { event: event.type === 'ANSWER' ? `ANSWER ${event.choice}` : event.type, by, reason: event.reason ?? null, forced });
+    this.#step(event, {
+      event: event.type === 'ANSWER' ? `ANSWER ${event.choice}` : event.type,
+      by,
+      reason: event.reason ?? null,
+      forced,
+    });
     const running = this.#running;
-    if (running !== null && this.#pending()?.ref !== running.ref) running.abort.abort(new DOMException('the release moved on', 'AbortError'));
+    if (running !== null && this.#pending()?.ref !== running.ref)
+      running.abort.abort(new DOMException('the release moved on', 'AbortError'));
     return { ...decision, rev: this.document.rev, state: this.state };
   }
 
@@ -194,12 +229,15 @@ export class Engine {
       } catch (error) {
         // The state on disk is no step's failure: nothing may follow from it.
         if (error instanceof StateError) throw error;
-        if (this.#parked) {
+        if (this.isParked) {
           this.#settled();
           return;
         }
         const failure = failureOf(pending.id, error);
-        ended = { event: 'failed', sent: { type: `xstate.error.actor.${pending.id}`, error: failure, actorId: pending.id } };
+        ended = {
+          event: 'failed',
+          sent: { type: `xstate.error.actor.${pending.id}`, error: failure, actorId: pending.id },
+        };
       } finally {
         this.#running = null;
       }
@@ -208,7 +246,11 @@ export class Engine {
       const seconds = Math.round((performance.now() - startedAt) / 10) / 100;
       this.#step(ended.sent as ReleaseEvent, { event: ended.event, by: null, reason: null, forced: [], seconds });
       if (this.#pending()?.ref === pending.ref) {
-        throw new FlowError('DEFECT', EXIT.defect, `a defect in flow: the chart took no notice of the end of ${pending.id}`);
+        throw new FlowError(
+          'DEFECT',
+          EXIT.defect,
+          `a defect in flow: the chart took no notice of the end of ${pending.id}`,
+        );
       }
       this.#settled();
     }
@@ -224,17 +266,32 @@ export class Engine {
     return null;
   }
 
-  #step(event: ReleaseEvent, about: Pick<HistoryEntry, 'event' | 'by' | 'reason' | 'forced'> & { seconds?: number }): void {
+  #step(
+    event: ReleaseEvent,
+    about: Pick<HistoryEntry, 'event' | 'by' | 'reason' | 'forced'> & { seconds?: number },
+  ): void {
     const from = this.state;
     const [next] = transition(this.#machine, this.#snapshot, event);
     if (next.status === 'error') {
-      throw new FlowError('DEFECT', EXIT.defect, `a defect in flow: the chart failed at ${from} on ${event.type}: ${messageOf(next.error)}`);
+      throw new FlowError(
+        'DEFECT',
+        EXIT.defect,
+        `a defect in flow: the chart failed at ${from} on ${event.type}: ${messageOf(next.error)}`,
+      );
     }
     const { file, clock } = this.#options;
     const at = clock.now().toISOString();
     const rev = file.data.rev + 1;
     const { seconds = null, ...rest } = about;
-    const entry: HistoryEntry = { rev, at, from, to: String(next.value), ...rest, note: noteOn(about.event, from, next.context), seconds };
+    const entry: HistoryEntry = {
+      rev,
+      at,
+      from,
+      to: stateOf(next),
+      ...rest,
+      note: noteOn(about.event, from, next.context),
+      seconds,
+    };
     file.commit({
       ...file.data,
       rev,

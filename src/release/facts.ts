@@ -15,10 +15,16 @@ import { messageOf } from '../errors.ts';
 const HEALTH_PATIENCE_MS = 2_000;
 
 /** Looks at what the guards of an event in a state need. */
-export async function gatherFacts(world: World, state: string, context: ReleaseContext, event: EventName): Promise<Facts> {
+export async function gatherFacts(
+  world: World,
+  state: string,
+  context: ReleaseContext,
+  event: EventName,
+): Promise<Facts> {
   const nothing: Facts = { proxy: null, servers: {}, drained: {}, testing: null, freeze: null, preflight: [] };
   // A rollback needs to know only who can carry the traffic, and must not wait for anything else.
-  if (event === 'ROLLBACK') return { ...nothing, servers: await within(HEALTH_PATIENCE_MS, lookAtHealth(world, context), {}) };
+  if (event === 'ROLLBACK')
+    return { ...nothing, servers: await within(HEALTH_PATIENCE_MS, lookAtHealth(world, context), {}) };
   if (event !== 'NEXT' && event !== 'RECHECK') return nothing;
   const beforeProduction = ['planned', 'tested'].includes(state);
   const [proxy, servers, drained, testing, preflight] = await Promise.all([
@@ -71,7 +77,10 @@ async function lookAtServers(world: World, context: ReleaseContext): Promise<Fac
       context.topology.servers.map(async (name) => {
         const settings = serverSettings(world.config, name);
         const [version, health] = await Promise.all([askVersion(world.host, settings), askHealth(settings)]);
-        return [name, { version: version.version, healthy: health.ok, because: health.ok ? version.because : health.because }] as const;
+        return [
+          name,
+          { version: version.version, healthy: health.ok, because: health.ok ? version.because : health.because },
+        ] as const;
       }),
     ),
   );
@@ -83,11 +92,16 @@ export async function lookAtProxy(world: World, context: ReleaseContext): Promis
     const seen = await world.proxy.observe();
     const foreign = context.switched === null ? null : await world.proxy.reloadedByOthers(context.switched);
     if (seen.problem !== undefined) return { servers: seen.servers, live: false, because: seen.problem };
-    if (seen.servers === null) return { servers: null, live: false, because: seen.treeProblem ?? 'its configuration equals no known route' };
+    if (seen.servers === null)
+      return { servers: null, live: false, because: seen.treeProblem ?? 'its configuration equals no known route' };
     const serves = `its configuration is that of ${seen.servers.join(' and ')} (branch ${seen.branch ?? 'none'})`;
     if (foreign !== null && foreign.how !== 'workerReplaced') {
       const how = foreign.how === 'restart' ? 'restarted' : 'reloaded';
-      return { servers: seen.servers, live: false, because: `${serves}, and somebody else ${how} it since this release switched it (workers ${foreign.pids.join(', ')})` };
+      return {
+        servers: seen.servers,
+        live: false,
+        because: `${serves}, and somebody else ${how} it since this release switched it (workers ${foreign.pids.join(', ')})`,
+      };
     }
     return { servers: seen.servers, live: true, because: serves };
   } catch (error) {
@@ -103,13 +117,21 @@ async function lookAtDrain(world: World, context: ReleaseContext): Promise<Facts
   return Object.fromEntries(out.map((name) => [name, judged]));
 }
 
-async function judgeDrain(world: World, switched: SwitchEvidence | null, serving: string[]): Promise<{ ok: boolean; because: string }> {
-  if (switched === null || !sameServers(switched.servers, serving)) return { ok: false, because: 'the switch that took it out of rotation is not on record' };
+async function judgeDrain(
+  world: World,
+  switched: SwitchEvidence | null,
+  serving: string[],
+): Promise<{ ok: boolean; because: string }> {
+  if (switched === null || !sameServers(switched.servers, serving))
+    return { ok: false, because: 'the switch that took it out of rotation is not on record' };
   try {
     const left = await world.proxy.remaining(switched);
     return left.length === 0
       ? { ok: true, because: 'every Nginx worker from before the switch is gone' }
-      : { ok: false, because: `${left.length} Nginx workers from before the switch still finish requests (${left.map((worker) => worker.pid).join(', ')})` };
+      : {
+          ok: false,
+          because: `${left.length} Nginx workers from before the switch still finish requests (${left.map((worker) => worker.pid).join(', ')})`,
+        };
   } catch (error) {
     return { ok: false, because: messageOf(error) };
   }
@@ -125,5 +147,9 @@ async function lookAtTesting(world: World): Promise<Facts['testing']> {
 
 async function preflightChecks(world: World, context: ReleaseContext): Promise<Facts['preflight']> {
   const previous = Object.values(context.before).find((version) => version !== null) ?? '';
-  return await Promise.all(world.config.preflight.map((check) => runCheck(world.host, check, { version: context.version, tag: context.version, previous })));
+  return await Promise.all(
+    world.config.preflight.map((check) =>
+      runCheck(world.host, check, { version: context.version, tag: context.version, previous }),
+    ),
+  );
 }

@@ -10,11 +10,17 @@ import type { Request, Told } from './drive.ts';
  * the driver was gone before it decided (the caller may become the driver then).
  * Throws LockHeldError when there is a driver that cannot be reached.
  */
-export async function handOver(stateDir: string, request: Request, tell: (told: Told) => void, signal: AbortSignal): Promise<Decision | null> {
+export async function handOver(
+  stateDir: string,
+  request: Request,
+  tell: (told: Told) => void,
+  signal: AbortSignal,
+): Promise<Decision | null> {
   const driver = readLiveDriver(stateDir);
   if (driver === null) return null;
   const who = `${driver.who} (process ${driver.pid} on ${driver.host}, since ${driver.since}) is ${driver.doing}`;
-  if (driver.socket === null) throw new LockHeldError(`${who}, and takes no events. Nothing was changed. Try again in a moment: flow status`);
+  if (driver.socket === null)
+    throw new LockHeldError(`${who}, and takes no events. Nothing was changed. Try again in a moment: flow status`);
   let channel;
   try {
     channel = await connect(driver.socket);

@@ -9,8 +9,12 @@ import type { Place } from './locate.ts';
 import { openWorld } from './world.ts';
 
 /** Judges events on a stored release. The facts are gathered anew for each. */
-export async function judge(place: Place, document: ReleaseDocument, events: readonly ReleaseEvent[]): Promise<Decision[]> {
-  const world = await openWorld(place, document.config.pinned as Config, null);
+export async function judge(
+  place: Place,
+  document: ReleaseDocument,
+  events: readonly ReleaseEvent[],
+): Promise<Decision[]> {
+  const world = openWorld(place, document.config.pinned as Config, null);
   const engine = new Engine({
     file: {
       data: document,
@@ -22,6 +26,8 @@ export async function judge(place: Place, document: ReleaseDocument, events: rea
     clock: { now: () => new Date() },
   });
   return await Promise.all(
-    events.map(async (event) => engine.judge({ ...event, facts: await gatherFacts(world, engine.state, engine.context, event.type) })),
+    events.map(async (event) =>
+      engine.judge({ ...event, facts: await gatherFacts(world, engine.state, engine.context, event.type) }),
+    ),
   );
 }

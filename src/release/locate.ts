@@ -26,7 +26,10 @@ const MOVES = /^(?:state:|git:[^\n]*\bdir\b|git:(?:\n[ \t]+[^\n]*)*?\n[ \t]+dir:
 export async function locate(cwd: string, config?: string): Promise<Place> {
   const configFile = config === undefined ? nearestAbove(cwd) : resolve(cwd, config);
   if (configFile === null || !existsSync(configFile)) {
-    throw new UsageError('NO_CONFIG', `There is no ${config ?? CONFIG_NAME} in ${cwd} or above it. Write one beside the project, then: flow config check. To see flow at work first: flow demo`);
+    throw new UsageError(
+      'NO_CONFIG',
+      `There is no ${config ?? CONFIG_NAME} in ${cwd} or above it. Write one beside the project, then: flow config check. To see flow at work first: flow demo`,
+    );
   }
   const base = dirname(realpathSync(configFile));
   let projectDir = base;
@@ -54,10 +57,19 @@ function commonDir(projectDir: string): string {
     const git = join(dir, '.git');
     if (existsSync(git)) {
       if (statSync(git).isDirectory()) return realpathSync(git);
-      const gitDir = resolve(dir, readFileSync(git, 'utf8').replace(/^gitdir:\s*/, '').trim());
+      const gitDir = resolve(
+        dir,
+        readFileSync(git, 'utf8')
+          .replace(/^gitdir:\s*/, '')
+          .trim(),
+      );
       const common = join(gitDir, 'commondir');
       return realpathSync(existsSync(common) ? resolve(gitDir, readFileSync(common, 'utf8').trim()) : gitDir);
     }
-    if (dir === dirname(dir)) throw new UsageError('NO_REPOSITORY', `${projectDir} is in no git repository. flow works in the repository of the project: cd there, or set git.dir in ${CONFIG_NAME}`);
+    if (dir === dirname(dir))
+      throw new UsageError(
+        'NO_REPOSITORY',
+        `${projectDir} is in no git repository. flow works in the repository of the project: cd there, or set git.dir in ${CONFIG_NAME}`,
+      );
   }
 }

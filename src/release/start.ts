@@ -49,17 +49,27 @@ const refused = (code: string, message: string) => new FlowError(code, EXIT.refu
 export async function planRelease(place: Place, options: StartOptions): Promise<Plan> {
   const running = readLatest(place.stateDir);
   if (running !== null && running.endedAt === null) {
-    throw refused('RELEASE_RUNNING', `Release ${running.id} (${running.snapshot.context.version}) is running, at ${running.snapshot.value}. Nothing was changed. Go on with it: flow status`);
+    throw refused(
+      'RELEASE_RUNNING',
+      `Release ${running.id} (${running.snapshot.context.version}) is running, at ${running.snapshot.value}. Nothing was changed. Go on with it: flow status`,
+    );
   }
   const loaded = loadConfig(place.configFile);
   const { config } = loaded;
-  const world = await openWorld(place, config, null);
+  const world = openWorld(place, config, null);
   const master = await world.repository.resolve(`refs/heads/${config.git.branches.master}`);
-  if (master === null) throw refused('BRANCH_MISSING', `There is no branch ${config.git.branches.master} in ${place.projectDir}. Nothing was changed.`);
+  if (master === null)
+    throw refused(
+      'BRANCH_MISSING',
+      `There is no branch ${config.git.branches.master} in ${place.projectDir}. Nothing was changed.`,
+    );
   const previousTag = (await world.repository.latestReleaseTag(master))?.name ?? null;
   const version = options.to ?? nextVersion(previousTag, options.bump ?? 'patch');
   if (!/^v?\d+\.\d+\.\d+(?:[-+][0-9A-Za-z.-]+)?$/.test(version)) {
-    throw new UsageError('BAD_VERSION', `"${version}" is not a version. Expected a form like ${previousTag ?? 'v1.3.8'}: flow start --to VERSION`);
+    throw new UsageError(
+      'BAD_VERSION',
+      `"${version}" is not a version. Expected a form like ${previousTag ?? 'v1.3.8'}: flow start --to VERSION`,
+    );
   }
   await refuseTaken(world, version);
   refuseBad(place, version, options);
@@ -85,7 +95,11 @@ export async function planRelease(place: Place, options: StartOptions): Promise<
 export function storeRelease(place: Place, plan: Plan): ReleaseDocument {
   createStateFolder(place.stateDir);
   const by = thisSender('command line');
-  const lock = acquireLock(place.stateDir, { who: by.user, doing: `planning ${plan.input.version}`, minEpoch: latestEpoch(place.stateDir) });
+  const lock = acquireLock(place.stateDir, {
+    who: by.user,
+    doing: `planning ${plan.input.version}`,
+    minEpoch: latestEpoch(place.stateDir),
+  });
   try {
     const id = nextReleaseId(place.stateDir);
     const { config, file, hash } = plan.loaded;
@@ -103,28 +117,46 @@ export function storeRelease(place: Place, plan: Plan): ReleaseDocument {
 function nextVersion(previous: string | null, bump: Bump): string {
   if (previous === null) return 'v0.1.0';
   const next = semver.inc(previous, bump);
-  if (next === null) throw new UsageError('BAD_VERSION', `The last tag, ${previous}, cannot be counted up. Name the version: flow start --to VERSION`);
+  if (next === null)
+    throw new UsageError(
+      'BAD_VERSION',
+      `The last tag, ${previous}, cannot be counted up. Name the version: flow start --to VERSION`,
+    );
   return previous.startsWith('v') ? `v${next}` : next;
 }
 
 async function refuseTaken(world: World, version: string): Promise<void> {
   const { remote } = world.config.git;
   const here = await world.repository.tagCommit(version);
-  if (here !== null) throw refused('TAG_EXISTS', `The tag ${version} exists already, at ${here.slice(0, 10)}. Nothing was changed. Choose another: flow start --to VERSION`);
+  if (here !== null)
+    throw refused(
+      'TAG_EXISTS',
+      `The tag ${version} exists already, at ${here.slice(0, 10)}. Nothing was changed. Choose another: flow start --to VERSION`,
+    );
   let there: string | null;
   try {
     there = await world.repository.remoteTag(remote, version);
   } catch (error) {
-    throw refused('REMOTE_UNREACHABLE', `The remote ${remote} cannot be asked: ${messageOf(error)}. Nothing was changed. Look at: git ls-remote ${remote}`);
+    throw refused(
+      'REMOTE_UNREACHABLE',
+      `The remote ${remote} cannot be asked: ${messageOf(error)}. Nothing was changed. Look at: git ls-remote ${remote}`,
+    );
   }
-  if (there !== null) throw refused('TAG_EXISTS', `The tag ${version} exists on ${remote} already. Nothing was changed. Choose another: flow start --to VERSION`);
+  if (there !== null)
+    throw refused(
+      'TAG_EXISTS',
+      `The tag ${version} exists on ${remote} already. Nothing was changed. Choose another: flow start --to VERSION`,
+    );
 }
 
 function refuseBad(place: Place, version: string, options: StartOptions): void {
   const marked = readAll(place.stateDir).find(({ snapshot }) => snapshot.context.bad?.version === version);
   const bad = marked?.snapshot.context.bad;
-  if (bad == null || options.force?.includes('badVersion') === true) return;
-  throw refused('VERSION_BAD', `${version} served in release ${marked?.id ?? ''} and failed: ${bad.because}. Nothing was changed. To release it all the same: flow start --to ${version} --force=badVersion --reason "…"`);
+  if (bad === undefined || bad === null || options.force?.includes('badVersion') === true) return;
+  throw refused(
+    'VERSION_BAD',
+    `${version} served in release ${marked?.id ?? ''} and failed: ${bad.because}. Nothing was changed. To release it all the same: flow start --to ${version} --force=badVersion --reason "…"`,
+  );
 }
 
 /** Every route that the release or its rollback can need exists, and sends traffic to exactly the servers it is named for. */
@@ -138,12 +170,20 @@ async function assertRoutes(world: World): Promise<void> {
     }
     const has = await upstreamServers(host, config.nginx.dir, branch);
     const wanted = servers.map((name) => serverSettings(config, name).address);
-    const known = has.filter((address) => Object.keys(config.servers).some((name) => serverSettings(config, name).address === address));
+    const known = has.filter((address) =>
+      Object.keys(config.servers).some((name) => serverSettings(config, name).address === address),
+    );
     if (!sameServers([...new Set(known)], wanted)) {
-      problems.push(`the branch ${branch} should send traffic to ${servers.join(' and ')} (${wanted.join(', ')}), but its upstream servers are ${has.join(', ') || 'none'}`);
+      problems.push(
+        `the branch ${branch} should send traffic to ${servers.join(' and ')} (${wanted.join(', ')}), but its upstream servers are ${has.join(', ') || 'none'}`,
+      );
     }
   }
-  if (problems.length > 0) throw refused('ROUTE_WRONG', `A route that this release or its rollback needs is not as it should be:\n${problems.map((problem) => `  ${problem}`).join('\n')}\nNothing was changed. Mend ${config.nginx.dir}, then: flow start`);
+  if (problems.length > 0)
+    throw refused(
+      'ROUTE_WRONG',
+      `A route that this release or its rollback needs is not as it should be:\n${problems.map((problem) => `  ${problem}`).join('\n')}\nNothing was changed. Mend ${config.nginx.dir}, then: flow start`,
+    );
 }
 
 /** The version before is what the servers report, not the newest tag; each needs a tag to go back to. */
@@ -158,11 +198,20 @@ async function versionsBefore(world: World): Promise<{ before: Record<string, st
       warnings.push(`${answer.because}: a rollback could not restore ${name}`);
     } else if ((await repository.tagCommit(answer.version)) === null) {
       const problem = `${name} runs ${answer.version}, and there is no such tag: a rollback could not restore it`;
-      if (config.rollback.restore === 'auto') throw refused('NO_WAY_BACK', `${problem}. Nothing was changed. Fetch the tag (git fetch --tags ${config.git.remote}), or set rollback.restore: hold`);
+      if (config.rollback.restore === 'auto')
+        throw refused(
+          'NO_WAY_BACK',
+          `${problem}. Nothing was changed. Fetch the tag (git fetch --tags ${config.git.remote}), or set rollback.restore: hold`,
+        );
       warnings.push(problem);
     }
   }
   const versions = [...new Set(Object.values(before))];
-  if (versions.length > 1) warnings.push(`the servers run different versions: ${Object.entries(before).map(([name, version]) => `${name} ${version ?? 'none'}`).join(', ')}`);
+  if (versions.length > 1)
+    warnings.push(
+      `the servers run different versions: ${Object.entries(before)
+        .map(([name, version]) => `${name} ${version ?? 'none'}`)
+        .join(', ')}`,
+    );
   return { before, warnings };
 }

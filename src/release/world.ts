@@ -10,7 +10,7 @@ import { statePaths } from '../store/state-folder.ts';
 import type { Place } from './locate.ts';
 
 /** The world of one release. Without an id (before it is planned) nothing can be checkpointed. */
-export async function openWorld(place: Place, config: Config, release: { id: string; epoch: number } | null): Promise<World> {
+export function openWorld(place: Place, config: Config, release: { id: string; epoch: number } | null): World {
   const host = localHost();
   const paths = statePaths(place.stateDir);
   const unplanned = (): never => {
@@ -19,7 +19,7 @@ export async function openWorld(place: Place, config: Config, release: { id: str
   return {
     config,
     host,
-    repository: await openRepository(resolve(dirname(place.configFile), config.git.dir)),
+    repository: openRepository(resolve(dirname(place.configFile), config.git.dir)),
     proxy: createProxy(host, config.nginx, Object.keys(config.servers)),
     worktree: paths.worktree,
     jobs: paths.jobs,

@@ -11,7 +11,12 @@ import { mayServe } from '../../machines/rollback.ts';
 export const TOPOLOGY = { servers: ['app1', 'app2'], cutover: 'exclusive' as const };
 type Snapshot = ReturnType<typeof initialTransition<ReleaseMachine>>[0];
 
-type Input = { to?: string[]; step: string; server?: string; version?: string };
+interface Input {
+  to?: string[];
+  step: string;
+  server?: string;
+  version?: string;
+}
 interface Persisted {
   children: Record<string, { src: EffectName; snapshot: { input: Input } }>;
 }
@@ -52,7 +57,17 @@ const drainEvidence = (to: string[], drained: boolean) => ({
   judgedBy: '',
   checks: [],
 });
-const soak = { observedSeconds: 1, checksRun: 0, checksFailed: 0, errorsSeen: 0, rates, errorsPerSecond: 0, oldErrorsPerSecond: 0, samples: [], note: '' };
+const soak = {
+  observedSeconds: 1,
+  checksRun: 0,
+  checksFailed: 0,
+  errorsSeen: 0,
+  rates,
+  errorsPerSecond: 0,
+  oldErrorsPerSecond: 0,
+  samples: [],
+  note: '',
+};
 const question = (step: string, kind: 'drainOverdue' | 'jobLost' | 'soakInconclusive', ...choices: string[]) => ({
   outcome: 'ask',
   question: { id: step, kind, text: '', choices: choices.map((choice) => ({ choice, does: '' })) },
@@ -64,16 +79,31 @@ function outputs(src: EffectName, input: Input): unknown[] {
   const done = (evidence: unknown) => ({ outcome: 'done', evidence });
   switch (src) {
     case 'runTests':
-      return [done({ commit: 'abc', merged: true, version: 'v2', checks: [], interruptedSeconds: 0, publishSeconds: 0 }), question(input.step, 'jobLost', 'worked', 'again', 'stop')];
+      return [
+        done({ commit: 'abc', merged: true, version: 'v2', checks: [], interruptedSeconds: 0, publishSeconds: 0 }),
+        question(input.step, 'jobLost', 'worked', 'again', 'stop'),
+      ];
     case 'tag':
       return [done({ previousTag: 'v1', tag: 'v2', commit: 'abc', changes: 1, pushedTo: 'cil' })];
     case 'undoTagging':
       return [done({ undone: [], kept: [] })];
     case 'drain':
-      return [done(drainEvidence(to, true)), { ...question(input.step, 'drainOverdue', 'wait', 'proceed', 'revert'), evidence: drainEvidence(to, false) }];
+      return [
+        done(drainEvidence(to, true)),
+        { ...question(input.step, 'drainOverdue', 'wait', 'proceed', 'revert'), evidence: drainEvidence(to, false) },
+      ];
     case 'publish':
       return [
-        done({ server: input.server, version: input.version, exitStatus: 0, seconds: 1, healthySeconds: 0, health: '', job: '', printed: '' }),
+        done({
+          server: input.server,
+          version: input.version,
+          exitStatus: 0,
+          seconds: 1,
+          healthySeconds: 0,
+          health: '',
+          job: '',
+          printed: '',
+        }),
         question(input.step, 'jobLost', 'worked', 'again', 'rollback'),
       ];
     case 'goLive':
@@ -99,10 +129,16 @@ export function trueFacts(context: ReleaseContext, changes: Partial<Facts> = {})
     servers: Object.fromEntries(
       context.topology.servers.map((server) => [
         server,
-        { version: context.runs[server] === 'new' ? context.version : (context.before[server] ?? null), healthy: true, because: '200' },
+        {
+          version: context.runs[server] === 'new' ? context.version : (context.before[server] ?? null),
+          healthy: true,
+          because: '200',
+        },
       ]),
     ),
-    drained: Object.fromEntries(out.map((server) => [server, { ok: context.drained.includes(server), because: 'workers gone' }])),
+    drained: Object.fromEntries(
+      out.map((server) => [server, { ok: context.drained.includes(server), because: 'workers gone' }]),
+    ),
     testing: { commit: 'abc', serverCommit: 'abc', because: 'abc' },
     freeze: null,
     preflight: [],
@@ -113,18 +149,32 @@ export function trueFacts(context: ReleaseContext, changes: Partial<Facts> = {})
 function events(context: ReleaseContext): ReleaseEvent[] {
   const facts = trueFacts(context);
   const moved = trueFacts(context, { proxy: { servers: null, live: false, because: 'switched by hand' } });
-  const ill = trueFacts(context, { servers: Object.fromEntries(context.topology.servers.map((s) => [s, { version: null, healthy: false, because: 'down' }])) });
+  const ill = trueFacts(context, {
+    servers: Object.fromEntries(
+      context.topology.servers.map((s) => [s, { version: null, healthy: false, because: 'down' }]),
+    ),
+  });
   return [
     { type: 'NEXT', facts },
     // A world in which every drain is said to be proven, whatever the context believes.
-    { type: 'NEXT', facts: trueFacts(context, { drained: Object.fromEntries(context.topology.servers.map((s) => [s, { ok: true, because: '' }])) }) },
+    {
+      type: 'NEXT',
+      facts: trueFacts(context, {
+        drained: Object.fromEntries(context.topology.servers.map((s) => [s, { ok: true, because: '' }])),
+      }),
+    },
     { type: 'NEXT', facts: moved },
     { type: 'ABORT', facts },
     { type: 'RETEST', facts },
     { type: 'ROLLBACK', facts },
     { type: 'ROLLBACK', facts: ill },
     { type: 'RECHECK', facts: moved },
-    ...(context.question?.choices ?? []).map(({ choice }) => ({ type: 'ANSWER' as const, question: context.question?.id ?? '', choice, facts })),
+    ...(context.question?.choices ?? []).map(({ choice }) => ({
+      type: 'ANSWER' as const,
+      question: context.question?.id ?? '',
+      choice,
+      facts,
+    })),
   ];
 }
 
@@ -149,7 +199,9 @@ const keyOf = (state: string, context: ReleaseContext): string =>
   ]);
 
 /** Walks the chart breadth first and returns every node and edge. */
-export function walk(options: { restore?: 'auto' | 'hold'; onBad?: 'rollback' | 'hold'; kind?: 'release' | 'rollback' } = {}) {
+export function walk(
+  options: { restore?: 'auto' | 'hold'; onBad?: 'rollback' | 'hold'; kind?: 'release' | 'rollback' } = {},
+) {
   const machine = createReleaseMachine(TOPOLOGY);
   const [first] = initialTransition(machine, {
     id: 'r-0001',
@@ -163,13 +215,18 @@ export function walk(options: { restore?: 'auto' | 'hold'; onBad?: 'rollback' | 
   const nodes = new Map<string, Node>();
   const edges: Edge[] = [];
   const visit = (snapshot: Snapshot, path: string[]): { node: Node; isNew: boolean } => {
-    const state = String(snapshot.value);
+    const state = snapshot.value as unknown as string;
     const key = keyOf(state, snapshot.context);
     if (nodes.size > 5_000) throw new Error(`the chart does not close: ${path.join(' · ')}`);
     const known = nodes.get(key);
     if (known !== undefined) return { node: known, isNew: false };
     const children = Object.values(snapshot.children).filter((child) => child?.getSnapshot().status === 'active');
-    const node = { state, context: snapshot.context, path, effects: children.map((child) => String(child?.src) as EffectName) };
+    const node = {
+      state,
+      context: snapshot.context,
+      path,
+      effects: children.map((child) => child?.src as unknown as EffectName),
+    };
     nodes.set(key, node);
     return { node, isNew: true };
   };
@@ -178,14 +235,23 @@ export function walk(options: { restore?: 'auto' | 'hold'; onBad?: 'rollback' | 
   for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
     const [snapshot, from] = next;
     if (snapshot.status !== 'active') continue;
-    const moves: [string, unknown][] = events(snapshot.context).map((event) => [`${event.type}${event.type === 'ANSWER' ? ` ${event.choice}` : ''}`, event]);
+    const moves: [string, unknown][] = events(snapshot.context).map((event) => [
+      `${event.type}${event.type === 'ANSWER' ? ` ${event.choice}` : ''}`,
+      event,
+    ]);
     const persisted = machine.getPersistedSnapshot(snapshot) as unknown as Persisted;
     for (const [id, { src, snapshot: child }] of Object.entries(persisted.children)) {
       for (const output of outputs(src, child.input)) {
-        moves.push([`${src} ${(output as { outcome: string }).outcome}`, { type: `xstate.done.actor.${id}`, output, actorId: id }]);
+        moves.push([
+          `${src} ${(output as { outcome: string }).outcome}`,
+          { type: `xstate.done.actor.${id}`, output, actorId: id },
+        ]);
       }
       for (const kind of ['unsafe', 'rejected', 'timedOut', 'unknownOutcome'] as const) {
-        moves.push([`${src} ${kind}`, { type: `xstate.error.actor.${id}`, error: { code: 'X', kind, message: kind, step: '' }, actorId: id }]);
+        moves.push([
+          `${src} ${kind}`,
+          { type: `xstate.error.actor.${id}`, error: { code: 'X', kind, message: kind, step: '' }, actorId: id },
+        ]);
       }
     }
     for (const [event, sent] of moves) {

@@ -12,7 +12,8 @@ afterEach(async () => {
   on = undefined;
 });
 
-const git = (dir: string, ...args: string[]): string => execFileSync('git', ['-C', dir, ...args], { encoding: 'utf8' }).trim();
+const git = (dir: string, ...args: string[]): string =>
+  execFileSync('git', ['-C', dir, ...args], { encoding: 'utf8' }).trim();
 
 test('carries v1.3.7 to v1.3.8 through every milestone, and no client sees an error', async () => {
   on = await stage();
@@ -29,11 +30,15 @@ test('carries v1.3.7 to v1.3.8 through every milestone, and no client sees an er
   expect(driver.engine.context.followUps).toEqual([]);
   expect(await sandbox.runningVersion('app1')).toBe('v1.3.8');
   expect(await sandbox.runningVersion('app2')).toBe('v1.3.8');
-  expect(execFileSync(join(sandbox.server('app1').dir, 'quickpay'), ['-version'], { encoding: 'utf8' })).toContain('v1.3.8');
+  expect(execFileSync(join(sandbox.server('app1').dir, 'quickpay'), ['-version'], { encoding: 'utf8' })).toContain(
+    'v1.3.8',
+  );
   expect(await Promise.all(['test', 'app1', 'app2'].map((name) => sandbox.publishCount(name)))).toEqual([1, 1, 1]);
   expect(git(sandbox.projectDir, 'show', 'master:ChangeLog.md')).toMatch(/^(# .*\n\n)?## v1\.3\.8 /);
   expect(git(join(sandbox.root, 'cil.git'), 'tag', '--list').split('\n')).toContain('v1.3.8');
-  expect(git(join(sandbox.root, 'cil.git'), 'rev-parse', 'v1.3.8')).toBe(git(sandbox.projectDir, 'rev-parse', 'master'));
+  expect(git(join(sandbox.root, 'cil.git'), 'rev-parse', 'v1.3.8')).toBe(
+    git(sandbox.projectDir, 'rev-parse', 'master'),
+  );
   expect(git(sandbox.projectDir, 'branch', '--show-current')).toBe('develop');
   expect(git(sandbox.projectDir, 'status', '--porcelain')).toBe('');
   expect(git(sandbox.projectDir, 'merge-base', '--is-ancestor', 'master', 'develop')).toBe('');

@@ -9,7 +9,8 @@ afterEach(async () => {
   on = undefined;
 });
 
-const git = (dir: string, ...args: string[]): string => execFileSync('git', ['-C', dir, ...args], { encoding: 'utf8' }).trim();
+const git = (dir: string, ...args: string[]): string =>
+  execFileSync('git', ['-C', dir, ...args], { encoding: 'utf8' }).trim();
 
 /** Everything is as before the release: the old version everywhere, all servers in rotation, nobody saw an error. */
 async function expectOldEverywhere(at: Stage, options: { served: boolean }): Promise<void> {
@@ -19,7 +20,10 @@ async function expectOldEverywhere(at: Stage, options: { served: boolean }): Pro
   expect(totals.failed, JSON.stringify(totals.failures)).toBe(0);
   expect(context.runs).toEqual({ app1: 'old', app2: 'old' });
   expect(context.routes).toEqual([['app1', 'app2']]);
-  expect([await at.sandbox.runningVersion('app1'), await at.sandbox.runningVersion('app2')]).toEqual(['v1.3.7', 'v1.3.7']);
+  expect([await at.sandbox.runningVersion('app1'), await at.sandbox.runningVersion('app2')]).toEqual([
+    'v1.3.7',
+    'v1.3.7',
+  ]);
   expect(git(at.sandbox.nginxDir, 'branch', '--show-current')).toBe('master');
   expect(context.bad === null).toBe(!options.served);
   // The tag was pushed before production and stays: what was released is on record.
@@ -35,24 +39,50 @@ const steps = (at: Stage): string[] =>
 describe('ROLLBACK by hand', () => {
   test.each([
     { from: 'app1Drained', served: false, then: ['movingBack'], published: [0, 0] },
-    { from: 'app1Published', served: false, then: ['movingBack', 'drainingBackApp1', 'restoringApp1', 'rejoiningApp1'], published: [2, 0] },
-    { from: 'app1Live', served: true, then: ['movingBack', 'drainingBackApp1', 'restoringApp1', 'rejoiningApp1'], published: [2, 0] },
-    { from: 'verified', served: true, then: ['movingBack', 'drainingBackApp1', 'restoringApp1', 'rejoiningApp1'], published: [2, 0] },
-    { from: 'app2Published', served: true, then: ['restoringApp2', 'movingBack', 'drainingBackApp1', 'restoringApp1', 'rejoiningApp1'], published: [2, 2] },
-  ])('from $from brings the old version back everywhere', async ({ from, served, then, published }) => {
-    on = await stage();
-    await on.load();
-    const driver = await on.start();
-    await on.walkTo(driver, from);
-    const before = steps(on).length;
-    const decision = await on.send(driver, { type: 'ROLLBACK', reason: 'a test' });
-    expect(decision.accepted).toBe(true);
-    const took = steps(on).slice(before);
-    // A drain that the way back has proven already is not proven again.
-    expect(then.filter((step) => !step.startsWith('drainingBack'))).toEqual(took.filter((step) => !step.startsWith('drainingBack')));
-    await expectOldEverywhere(on, { served });
-    expect(await Promise.all(['app1', 'app2'].map((name) => on?.sandbox.publishCount(name)))).toEqual(published);
-  }, 60_000);
+    {
+      from: 'app1Published',
+      served: false,
+      then: ['movingBack', 'drainingBackApp1', 'restoringApp1', 'rejoiningApp1'],
+      published: [2, 0],
+    },
+    {
+      from: 'app1Live',
+      served: true,
+      then: ['movingBack', 'drainingBackApp1', 'restoringApp1', 'rejoiningApp1'],
+      published: [2, 0],
+    },
+    {
+      from: 'verified',
+      served: true,
+      then: ['movingBack', 'drainingBackApp1', 'restoringApp1', 'rejoiningApp1'],
+      published: [2, 0],
+    },
+    {
+      from: 'app2Published',
+      served: true,
+      then: ['restoringApp2', 'movingBack', 'drainingBackApp1', 'restoringApp1', 'rejoiningApp1'],
+      published: [2, 2],
+    },
+  ])(
+    'from $from brings the old version back everywhere',
+    async ({ from, served, then, published }) => {
+      on = await stage();
+      await on.load();
+      const driver = await on.start();
+      await on.walkTo(driver, from);
+      const before = steps(on).length;
+      const decision = await on.send(driver, { type: 'ROLLBACK', reason: 'a test' });
+      expect(decision.accepted).toBe(true);
+      const took = steps(on).slice(before);
+      // A drain that the way back has proven already is not proven again.
+      expect(then.filter((step) => !step.startsWith('drainingBack'))).toEqual(
+        took.filter((step) => !step.startsWith('drainingBack')),
+      );
+      await expectOldEverywhere(on, { served });
+      expect([await on.sandbox.publishCount('app1'), await on.sandbox.publishCount('app2')]).toEqual(published);
+    },
+    60_000,
+  );
 
   test('in the middle of a soak moves the traffic at once', async () => {
     on = await stage({ soakMs: 60_000 });
@@ -61,11 +91,19 @@ describe('ROLLBACK by hand', () => {
     await on.walkTo(driver, 'app1Live');
     const soaking = on.send(driver, { type: 'NEXT' });
     await expect.poll(() => driver.engine.state, { timeout: 5_000 }).toBe('verifying');
-    const refused = await driver.decide({ event: { type: 'NEXT' }, by: { user: 'second', host: 'here', via: 'second terminal' }, expect: null });
+    const refused = await driver.decide({
+      event: { type: 'NEXT' },
+      by: { user: 'second', host: 'here', via: 'second terminal' },
+      expect: null,
+    });
     expect(refused.accepted).toBe(false);
     expect(refused.verdicts.map(({ id }) => id)).toEqual(['stepAtRest']);
     const startedAt = performance.now();
-    const decision = await driver.decide({ event: { type: 'ROLLBACK' }, by: { user: 'second', host: 'here', via: 'second terminal' }, expect: null });
+    const decision = await driver.decide({
+      event: { type: 'ROLLBACK' },
+      by: { user: 'second', host: 'here', via: 'second terminal' },
+      expect: null,
+    });
     expect(decision.accepted).toBe(true);
     await expect.poll(() => driver.engine.context.rollback?.moved, { timeout: 5_000, interval: 20 }).toBe(true);
     expect(performance.now() - startedAt).toBeLessThan(3_000);
@@ -103,7 +141,11 @@ describe('a failed publish', () => {
     await on.sandbox.publishKnobs(null, 'app2');
     const before = steps(on).length;
     await on.send(driver, { type: 'ROLLBACK' });
-    expect(steps(on).slice(before).filter((step) => !step.startsWith('drainingBack'))).toEqual(['restoringApp2', 'movingBack', 'restoringApp1', 'rejoiningApp1']);
+    expect(
+      steps(on)
+        .slice(before)
+        .filter((step) => !step.startsWith('drainingBack')),
+    ).toEqual(['restoringApp2', 'movingBack', 'restoringApp1', 'rejoiningApp1']);
     await expectOldEverywhere(on, { served: true });
   }, 60_000);
 });

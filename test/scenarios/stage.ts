@@ -43,7 +43,11 @@ export async function stage(options: Partial<SandboxOptions> = {}): Promise<Stag
     soakMs: 600,
     watchMs: 300,
     ...rest,
-    config: { ...config, drain: { deadline: '10s', watch: '100ms', ...(config as { drain?: object } | undefined)?.drain }, publish: { settle: '3s' } },
+    config: {
+      ...config,
+      drain: { deadline: '10s', watch: '100ms', ...(config as { drain?: object } | undefined)?.drain },
+      publish: { settle: '3s' },
+    },
   });
   const place = await locate(sandbox.projectDir);
   const told: Told[] = [];
@@ -75,6 +79,7 @@ export async function stage(options: Partial<SandboxOptions> = {}): Promise<Stag
     reopen,
     send,
     async start(startOptions = {}) {
+      for (const driver of drivers) await driver.close();
       storeRelease(place, await planRelease(place, startOptions));
       return await reopen();
     },
@@ -84,7 +89,9 @@ export async function stage(options: Partial<SandboxOptions> = {}): Promise<Stag
         const decision = await send(driver, { type: 'NEXT' });
         if (!decision.accepted || driver.engine.context.failure !== null || driver.engine.context.question !== null) {
           const { failure, question } = driver.engine.context;
-          throw new Error(`NEXT at ${from} on the way to ${milestone}: ${JSON.stringify({ decision, failure, question, state: driver.engine.state }, null, 1)}`);
+          throw new Error(
+            `NEXT at ${from} on the way to ${milestone}: ${JSON.stringify({ decision, failure, question, state: driver.engine.state }, null, 1)}`,
+          );
         }
       }
     },
