@@ -4,9 +4,8 @@
  */
 import { readFileSync } from 'node:fs';
 import { OPERATOR_EVENTS, type ReleaseEvent } from '../../machines/events.ts';
-import type { Config } from '../config/schema.ts';
-import { changesSince } from '../effects/tag.ts';
 import { EXIT, type ExitCode, FlowError, LockHeldError, messageOf, UsageError } from '../errors.ts';
+import { listChanges } from '../release/changes.ts';
 import type { Request } from '../release/drive.ts';
 import type { Decision } from '../release/engine.ts';
 import { handOver } from '../release/hand-over.ts';
@@ -14,7 +13,6 @@ import { judge } from '../release/judge.ts';
 import type { Place } from '../release/locate.ts';
 import { readLatest, readLiveDriver } from '../release/read.ts';
 import { thisSender } from '../release/sender.ts';
-import { openWorld } from '../release/world.ts';
 import type { ReleaseDocument } from '../store/document.ts';
 import { nearest } from '../views/nearest.ts';
 import { planOf, planText } from '../views/plan.ts';
@@ -183,16 +181,12 @@ async function notes(place: Place, document: ReleaseDocument, options: SendOptio
       throw new UsageError('NO_NOTES', `The notes cannot be read: ${messageOf(error)}. Nothing was changed.`);
     }
   }
-  const world = openWorld(place, document.config.pinned as Config, null);
-  const tested = document.snapshot.context.evidence.testing;
-  const commit =
-    tested !== undefined && 'merged' in tested ? tested.commit : `refs/heads/${world.config.git.branches.testing}`;
-  const { subjects, previousTag } = await changesSince(world, commit);
+  const { subjects, previousTag, changelog } = await listChanges(place, document);
   const list = subjects.map((subject) => `* ${subject}`).join('\n');
   if (options.yes === true || !terminal().interactive) return list;
   const edited = edit(
     list,
-    `The changes since ${previousTag ?? 'the beginning'}, for the section of ${document.snapshot.context.version} in ${world.config.git.changelog}.`,
+    `The changes since ${previousTag ?? 'the beginning'}, for the section of ${document.snapshot.context.version} in ${changelog}.`,
   );
   return edited === '' ? list : edited;
 }

@@ -1,5 +1,5 @@
 /** What would be answered to an event now, without the lock and without changing anything: for `why` and before a prompt. */
-import type { ReleaseEvent } from '../../machines/events.ts';
+import type { Facts, ReleaseEvent } from '../../machines/events.ts';
 import type { Config } from '../config/schema.ts';
 import { StateError } from '../errors.ts';
 import type { ReleaseDocument } from '../store/document.ts';
@@ -30,4 +30,10 @@ export async function judge(
       engine.judge({ ...event, facts: await gatherFacts(world, engine.state, engine.context, event.type) }),
     ),
   );
+}
+
+/** What NEXT would be judged by, looked at now. */
+export async function lookNow(place: Place, document: ReleaseDocument): Promise<Facts> {
+  const world = openWorld(place, document.config.pinned as Config, null);
+  return await gatherFacts(world, document.snapshot.value, document.snapshot.context, 'NEXT');
 }

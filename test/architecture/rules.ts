@@ -23,7 +23,16 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
   },
   'src/errors.ts': { imports: [], mend: 'Errors stand below everything.' },
   'src/views': {
-    imports: ['src/views', 'machines', 'fastest-levenshtein', 'string-width'],
+    imports: [
+      'src/views',
+      'machines',
+      // A plan shows commands as they will run: filled by the functions that fill them then.
+      'src/config/settings.ts',
+      'src/config/placeholders.ts',
+      'fastest-levenshtein',
+      'picocolors',
+      'string-width',
+    ],
     types: ['src/config', 'src/store'],
     mend: 'A view computes from values it is given. Do the reading in src/release or src/cli and pass the result.',
   },
@@ -145,7 +154,7 @@ export const ONLY_IN: readonly { what: string; where: readonly string[]; mend: s
   { what: 'lowdb', where: ['src/store'], mend: 'Add a function to src/store.' },
   {
     what: 'node:child_process',
-    where: ['src/hosts', 'src/store', 'src/sandbox', 'scripts'],
+    where: ['src/hosts', 'src/store', 'src/sandbox', 'src/cli/ask.ts', 'src/cli/demo', 'src/cli/demo.ts', 'scripts'],
     mend: 'Start programs with `Host.run`, which gives them a limit, a session of their own and a plain result.',
   },
 ];
