@@ -91,6 +91,22 @@ export async function run(argv: string[]): Promise<ExitCode> {
       status = await (await import('./run.ts')).runOn(await place(), options);
     });
   program
+    .command('rollback')
+    .argument('[version]', 'the tag to go back to, else what ran before the last release')
+    .description('after a finished release: plan the way back, server by server, without the test stages')
+    .option('-y, --yes', 'answer the ordinary confirmation with yes')
+    .option('-m, --reason <why>', 'why; kept in the history')
+    .addOption(new Option('--force <guard>', 'override the mark of a bad version: badVersion').argParser(collect))
+    .option('--json', 'the result as one JSON document')
+    .action(
+      async (
+        version: string | undefined,
+        options: { yes?: boolean; reason?: string; force?: string[]; json?: boolean },
+      ) => {
+        status = await (await import('./start.ts')).start(await place(), { ...options, backTo: version ?? null });
+      },
+    );
+  program
     .command('resume')
     .description('compare what is on record with the world, and go on with an interrupted step')
     .option('-y, --yes', 'answer the ordinary confirmation with yes')

@@ -10,6 +10,7 @@ import { terminal } from './terminal.ts';
 export interface StartOptions {
   to?: string;
   bump?: Bump;
+  backTo?: string | null;
   yes?: boolean;
   reason?: string;
   force?: string[];
@@ -27,12 +28,15 @@ export async function start(place: Place, options: StartOptions): Promise<ExitCo
   const paint = terminal().errPaint;
   const { version, before, topology } = plan.input;
   const lines = [
-    `${paint.bold(plan.loaded.config.project)}: release ${paint.bold(version)}${plan.previousTag === null ? ', the first one' : ` after ${plan.previousTag}`}`,
+    `${paint.bold(plan.loaded.config.project)}: ${plan.input.kind === 'rollback' ? 'back to' : 'release'} ${paint.bold(version)}${plan.input.kind === 'rollback' ? '' : plan.previousTag === null ? ', the first one' : ` after ${plan.previousTag}`}`,
     ...topology.servers.map((server) => `  ${server} runs ${before[server] ?? 'nothing that names its version'}`),
     ...plan.warnings.map((warning) => `  ${paint.yellow('!')} ${plainLine(warning)}`),
   ];
   process.stderr.write(`${lines.join('\n')}\n`);
-  await confirm(`Plan the release of ${version}?`, options.yes === true);
+  await confirm(
+    plan.input.kind === 'rollback' ? `Plan the way back to ${version}?` : `Plan the release of ${version}?`,
+    options.yes === true,
+  );
   storeRelease(place, plan);
   showResult(place, options.json === true);
   return EXIT.ok;

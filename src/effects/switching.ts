@@ -38,7 +38,7 @@ export function drain(world: World): Effects['drain'] {
       waited.left === 0 ? await measureRates(world, all, watch, tools, 'after the drain') : waited.rates;
     const evidence: DrainEvidence = {
       switched,
-      drainedAfterSeconds: waited.left === 0 && red.length === 0 ? waited.seconds : null,
+      drainedAfterSeconds: waited.left === 0 && red.length === 0 ? sinceReload(switched, waited.seconds) : null,
       workersLeft: waited.left,
       ratesBefore,
       ratesAfter,
@@ -74,7 +74,7 @@ export function goLive(world: World): Effects['goLive'] {
       outcome: 'done',
       evidence: {
         switched,
-        drainedAfterSeconds: waited.left === 0 ? waited.seconds : null,
+        drainedAfterSeconds: waited.left === 0 ? sinceReload(switched, waited.seconds) : null,
         workersLeft: waited.left,
         ratesBefore: {},
         ratesAfter,
@@ -111,6 +111,10 @@ async function switchTo(world: World, to: readonly string[], tools: EffectTools)
   });
   return { ...switched, workersBefore: [...switched.workersBefore], workersAfter: [...switched.workersAfter] };
 }
+
+/** The drain begins with the reload, not with the moment the new route was proven. */
+const sinceReload = (switched: SwitchEvidence, waitedSeconds: number): number =>
+  switched.liveAfterMs / 1_000 + waitedSeconds;
 
 /** Whether nobody has switched or reloaded since. */
 async function stillStands(world: World, switched: SwitchEvidence): Promise<boolean> {

@@ -231,14 +231,14 @@ async function childrenOf(host: Host, master: ProcessId): Promise<number[]> {
     throw new StepError(
       'PROXY_MASTER_ENDED',
       'unsafe',
-      `The Nginx master ${master.pid} on ${host.name} has ended or was started anew. See: flow doctor`,
+      `The Nginx master ${master.pid} on ${host.name} has ended or was started anew. See: flow why`,
     );
   }
   throw new StepError(
     'PROXY_WORKERS_UNREADABLE',
     'unreachable',
     `The workers of the Nginx master ${master.pid} on ${host.name} could not be listed from ${path}. ` +
-      `Nothing was changed by it. See: flow doctor`,
+      `Nothing was changed by it. See: flow why`,
   );
 }
 

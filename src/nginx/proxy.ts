@@ -249,7 +249,7 @@ export class Proxy {
     return { pids, how: now.some(isOurs) ? 'workerReplaced' : 'reload' };
   }
 
-  /** What this Nginx can do, for `flow doctor`: asked of the test command's program with -v. Reads only. */
+  /** What this Nginx can do: asked of the test command's program with -v. Reads only. */
   async facts(): Promise<ProxyFacts> {
     const ask = this.#nginx.test.map((word) => (word === '-t' ? '-v' : word));
     if (!ask.includes('-v')) return { version: null, keepaliveMinTimeout: null };
@@ -265,7 +265,7 @@ export class Proxy {
     throw new StepError(
       found.code,
       'unsafe',
-      `Nginx on ${this.#host.name} is not as expected: ${found.problem}. It was not reloaded. See: flow doctor`,
+      `Nginx on ${this.#host.name} is not as expected: ${found.problem}. It was not reloaded. See: flow why`,
     );
   }
 

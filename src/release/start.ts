@@ -27,6 +27,8 @@ export interface StartOptions {
   /** The version to release; else the newest tag on master, bumped. */
   to?: string;
   bump?: Bump;
+  /** Go back to this version, or, when null, to the one before the last release; without the test stages. */
+  backTo?: string | null;
   /** `badVersion` overrides the mark of a version that served and failed. */
   force?: string[];
   reason?: string;
@@ -64,26 +66,36 @@ export async function planRelease(place: Place, options: StartOptions): Promise<
       `There is no branch ${config.git.branches.master} in ${place.projectDir}. Nothing was changed.`,
     );
   const previousTag = (await world.repository.latestReleaseTag(master))?.name ?? null;
-  const version = options.to ?? nextVersion(previousTag, options.bump ?? 'patch');
+  const isRollback = options.backTo !== undefined;
+  const version = isRollback
+    ? (options.backTo ?? versionBefore(running))
+    : (options.to ?? nextVersion(previousTag, options.bump ?? 'patch'));
   if (!/^v?\d+\.\d+\.\d+(?:[-+][0-9A-Za-z.-]+)?$/.test(version)) {
     throw new UsageError(
       'BAD_VERSION',
       `"${version}" is not a version. Expected a form like ${previousTag ?? 'v1.3.8'}: flow start --to VERSION`,
     );
   }
-  await refuseTaken(world, version);
+  if (!isRollback) await refuseTaken(world, version);
+  else if ((await world.repository.tagCommit(version)) === null) {
+    throw refused(
+      'TAG_MISSING',
+      `There is no tag ${version} to go back to. Nothing was changed. See: git tag, or fetch it: git fetch --tags ${config.git.remote}`,
+    );
+  }
   refuseBad(place, version, options);
   await assertRoutes(world);
   const { before, warnings } = await versionsBefore(world);
   const servers = Object.keys(config.servers);
   return {
     input: {
-      kind: 'release',
+      kind: isRollback ? 'rollback' : 'release',
       version,
       topology: { servers, cutover: 'exclusive' },
       before,
       restore: config.rollback.restore,
-      onBad: config.verify.onBad,
+      // Going back has a bad version behind it: rolling back to that one by itself would help nobody.
+      onBad: isRollback ? 'hold' : config.verify.onBad,
     },
     loaded,
     previousTag,
@@ -123,6 +135,17 @@ function nextVersion(previous: string | null, bump: Bump): string {
       `The last tag, ${previous}, cannot be counted up. Name the version: flow start --to VERSION`,
     );
   return previous.startsWith('v') ? `v${next}` : next;
+}
+
+/** What every server ran before the last release. Throws when there is no such one version. */
+function versionBefore(last: ReleaseDocument | null): string {
+  const versions = [...new Set(Object.values(last?.snapshot.context.before ?? {}))];
+  const [version] = versions;
+  if (versions.length === 1 && version !== undefined && version !== null) return version;
+  throw new UsageError(
+    'NO_VERSION_BEFORE',
+    'What ran before the last release is not one known version. Nothing was changed. Name the version: flow rollback TAG',
+  );
 }
 
 async function refuseTaken(world: World, version: string): Promise<void> {

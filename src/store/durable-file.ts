@@ -129,7 +129,7 @@ export class DurableJsonFile<T> implements SyncAdapter<T> {
     return new StateError(
       'FENCED',
       `${this.#file} ${what}: another flow took over (this one holds epoch ${this.#epoch}). Nothing further was ` +
-        `started, and ${previousOf(this.#file)} was left alone. See who: flow lock show`,
+        `started, and ${previousOf(this.#file)} was left alone. See who: flow status`,
     );
   }
 }

@@ -78,7 +78,7 @@ function heldLock(dir: string, fd: number, first: Driver): Lock {
   let driver = first;
   let held = true;
   const fenced = (why: string) =>
-    new StateError('FENCED', `${dir}: ${why}. Nothing further was started. See who drives now: flow lock show`);
+    new StateError('FENCED', `${dir}: ${why}. Nothing further was started. See who drives now: flow status`);
   const guard = () => {
     if (!held) throw fenced('this process has let go of the lock');
     if (!isSameFolder(fd, dir)) throw fenced('the state folder was replaced while this process held its lock');

@@ -2,7 +2,8 @@
 import type { Evidence, ReleaseContext } from '../../machines/contract.ts';
 
 const seconds = (value: number): string => `${value.toFixed(value < 10 ? 1 : 0)} s`;
-const rate = (value: number | null | undefined): string => (value === null || value === undefined ? '?' : value.toFixed(0));
+const rate = (value: number | null | undefined): string =>
+  value === null || value === undefined ? '?' : value.toFixed(0);
 
 /** What an effect saw, as one line of text. */
 export function evidenceLine(evidence: Evidence): string {
@@ -14,14 +15,15 @@ export function evidenceLine(evidence: Evidence): string {
     return `${evidence.tag} at ${evidence.commit.slice(0, 10)} pushed to ${evidence.pushedTo}; ${evidence.changes} changes since ${evidence.previousTag ?? 'the beginning'}`;
   }
   if ('judgedBy' in evidence) {
-    const rates = Object.keys({ ...evidence.ratesBefore, ...evidence.ratesAfter }).map(
-      (server) => `${server} ${rate(evidence.ratesBefore[server])} → ${rate(evidence.ratesAfter[server])}/s`,
-    );
+    const rates = Object.entries(evidence.ratesAfter).map(([server, after]) => {
+      const before = evidence.ratesBefore[server];
+      return `${server} ${before === undefined ? '' : `${rate(before)} → `}${rate(after)}/s`;
+    });
     const drained =
       evidence.drainedAfterSeconds === null
         ? `${evidence.workersLeft} old workers still finish their requests`
         : `drained after ${evidence.drainedAfterSeconds.toFixed(2)} s`;
-    return `${evidence.switched.servers.join(' and ')} live after ${evidence.switched.liveAfterMs.toFixed(0)} ms (${evidence.switched.provenBy}); ${drained}; log lines ${rates.join(', ')}`;
+    return `${evidence.switched.servers.join(' and ')} live after ${evidence.switched.liveAfterMs.toFixed(0)} ms; ${drained}; ${rates.length === 0 ? 'logs not measured' : `log lines ${rates.join(', ')}`}`;
   }
   if ('server' in evidence) {
     return `${evidence.server} reports ${evidence.version} and is healthy (${evidence.health}); published in ${seconds(evidence.seconds)}`;
@@ -31,10 +33,13 @@ export function evidenceLine(evidence: Evidence): string {
     return `observed ${seconds(evidence.observedSeconds)}: ${evidence.checksRun} checks, ${evidence.checksFailed} failed; ${evidence.errorsSeen} errors in the logs; ${rates.join(', ')}${evidence.note === '' ? '' : `; ${evidence.note}`}`;
   }
   if ('secondsUntilMoved' in evidence) {
-    return `${evidence.switched.servers.join(' and ')} serve after ${seconds(evidence.secondsUntilMoved)} (${evidence.switched.provenBy})`;
+    return `${evidence.switched.servers.join(' and ')} serve after ${seconds(evidence.secondsUntilMoved)}`;
   }
-  if ('followUp' in evidence) return evidence.followUp ?? `develop contains master (${evidence.commit?.slice(0, 10) ?? ''})`;
-  return [...evidence.undone.map((what) => `undone: ${what}`), ...evidence.kept.map((what) => `kept: ${what}`)].join('; ');
+  if ('followUp' in evidence)
+    return evidence.followUp ?? `develop contains master (${evidence.commit?.slice(0, 10) ?? ''})`;
+  return [...evidence.undone.map((what) => `undone: ${what}`), ...evidence.kept.map((what) => `kept: ${what}`)].join(
+    '; ',
+  );
 }
 
 /** The line kept in the history when a step has ended; null where there is nothing to say. */
