@@ -103,7 +103,7 @@ function readText(path: string): string {
   } catch (error) {
     const code = codeOf(error);
     const why = code === 'ENOENT' ? 'there is no such file' : `it can not be read (${code ?? messageOf(error)})`;
-    throw new ConfigError(`${path}: ${why}. Run \`flow init\` to write one, or name another with --config.`, [], {
+    throw new ConfigError(`${path}: ${why}. Write one beside the project, or name another with --config.`, [], {
       cause: error,
     });
   }
