@@ -4,7 +4,7 @@
  * first, and where none is drained, the last one is drained for it. Then the others are restored one by one.
  */
 import type { ReleaseContext } from './contract.ts';
-import { sameServers, without } from './topology.ts';
+import { without } from './topology.ts';
 
 export type RollbackStep =
   | { do: 'move'; to: string[] }
@@ -56,13 +56,4 @@ export function nextRollbackStep(
   if (overwritten === undefined) return { do: 'done' };
   if (!context.drained.includes(overwritten)) return { do: 'drain', server: overwritten, to: proven };
   return { do: 'restore', server: overwritten };
-}
-
-/** Whether the whole fleet runs the old version in rotation again. */
-export function isWhole(context: Pick<ReleaseContext, 'topology' | 'runs' | 'routes'>): boolean {
-  return (
-    context.routes.length === 1 &&
-    sameServers(context.routes[0] ?? [], context.topology.servers) &&
-    context.topology.servers.every((server) => context.runs[server] === 'old')
-  );
 }

@@ -8,7 +8,7 @@ import { createInterface } from 'node:readline';
 import { EXIT, FlowError } from '../errors.ts';
 import { type LoadTotals, loadClientText } from './load-client.ts';
 
-export type { LoadFailure, LoadTotals } from './load-client.ts';
+export type { LoadTotals } from './load-client.ts';
 
 export interface LoadOptions {
   /** Where clients go, for instance `http://127.0.0.1:8080`. */

@@ -128,12 +128,13 @@ describe('a release by hand', () => {
   });
 
   test('is killed in the middle of a publish, and resumed: the publish ran once', async () => {
-    const { projectDir, publishCount, publishKnobs } = await world();
+    const at = await world();
+    const { projectDir } = at;
     await flow(projectDir, 'start', '--to', 'v1.3.8', '--yes');
     await walk(projectDir, 'tested', 'tagged', 'app1Drained');
-    await publishKnobs({ SLEEP_AFTER: 2 });
+    await at.publishKnobs({ SLEEP_AFTER: 2 });
     const sending = begin(projectDir, 'send', 'NEXT', '--yes');
-    await expect.poll(async () => await publishCount('app1'), { timeout: 10_000 }).toBe(1);
+    await expect.poll(async () => await at.publishCount('app1'), { timeout: 10_000 }).toBe(1);
     sending.child.kill('SIGKILL');
     await sending.ended;
     const status = await flow(projectDir, 'status');
@@ -143,11 +144,12 @@ describe('a release by hand', () => {
     const resumed = await flow(projectDir, 'resume', '--yes');
     expect(resumed.status, resumed.err).toBe(0);
     expect((await stateOf(projectDir)).value).toBe('app1Published');
-    expect(await publishCount('app1')).toBe(1);
+    expect(await at.publishCount('app1')).toBe(1);
   }, 60_000);
 
   test('takes ROLLBACK from a second terminal in the middle of a soak', async () => {
-    const { projectDir, runningVersion } = await world({ soakMs: 60_000 });
+    const at = await world({ soakMs: 60_000 });
+    const { projectDir } = at;
     await flow(projectDir, 'start', '--to', 'v1.3.8', '--yes');
     await walk(projectDir, 'tested', 'tagged', 'app1Drained', 'app1Published', 'app1Live');
     const soaking = begin(projectDir, 'send', 'NEXT', '--yes');
@@ -157,7 +159,7 @@ describe('a release by hand', () => {
     const second = await flow(projectDir, 'send', 'ROLLBACK', '--yes', '-m', 'customers call');
     expect(second.status, second.err).toBe(7);
     expect((await soaking.ended).status).toBe(7);
-    expect([await runningVersion('app1'), await runningVersion('app2')]).toEqual(['v1.3.7', 'v1.3.7']);
+    expect([await at.runningVersion('app1'), await at.runningVersion('app2')]).toEqual(['v1.3.7', 'v1.3.7']);
     const history = await flow(projectDir, 'history');
     expect(history.out).toContain('customers call');
   }, 60_000);
