@@ -1,4 +1,4 @@
 /** The process: argv in, exit status out; nothing else lives here. */
-import { run } from './cli/program.ts';
+import { dispatch } from './cli/dispatch.ts';
 
-process.exitCode = await run(process.argv.slice(2));
+process.exitCode = await dispatch(process.argv.slice(2));

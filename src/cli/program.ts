@@ -3,8 +3,9 @@
  * stdout carries results, stderr progress, prompts and errors.
  */
 import { Command, CommanderError, Option } from 'commander';
-import { EXIT, type ExitCode, FlowError, messageOf } from '../errors.ts';
+import { EXIT, type ExitCode } from '../errors.ts';
 import { locate } from '../release/locate.ts';
+import { ending } from './ending.ts';
 import { terminal } from './terminal.ts';
 
 interface Common {
@@ -183,27 +184,14 @@ export async function run(argv: string[]): Promise<ExitCode> {
     );
 
   try {
-    if (argv.length === 0) argv = ['status'];
     await program.parseAsync(argv, { from: 'user' });
     return status;
   } catch (error) {
+    // Commander has printed its own message by then; help and version are no errors.
+    if (error instanceof CommanderError) {
+      if (error.code === 'flow.revision') process.stderr.write(`${error.message}\n`);
+      return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+    }
     return ending(error);
   }
-}
-
-/** What was thrown, as the exit status; the message of an expected ending was written for people. */
-function ending(error: unknown): ExitCode {
-  // Commander has printed its own message by then; help and version are no errors.
-  if (error instanceof CommanderError) {
-    if (error.code === 'flow.revision') process.stderr.write(`${error.message}\n`);
-    return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
-  }
-  if (error instanceof FlowError) {
-    process.stderr.write(`${terminal().errPaint.red('flow:')} ${error.message}\n`);
-    return error.exitCode;
-  }
-  process.stderr.write(
-    `flow: a defect in flow: ${error instanceof Error ? (error.stack ?? error.message) : messageOf(error)}\nThe release is as it was last stored. See: flow status\n`,
-  );
-  return EXIT.defect;
 }
