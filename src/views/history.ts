@@ -1,5 +1,4 @@
 /** What happened, commit by commit, and the list of all releases: values for `--json`, and their texts. */
-import stringWidth from 'string-width';
 import type { HistoryEntry, ReleaseDocument } from '../store/document.ts';
 import { durationText, type Paint, plainLine, table, timeText } from './text.ts';
 
@@ -30,9 +29,7 @@ export function historyText(view: HistoryView, paint: Paint): string {
     notesOf(entry),
   ]);
   const title = `${plainLine(view.project)} ${plainLine(view.version)}   ${view.id}   ${view.state}`;
-  return paint.finish(
-    [paint.bold(title), '', ...table([header, ...rows], { width: (text) => stringWidth(text) })].join('\n'),
-  );
+  return paint.finish([paint.bold(title), '', ...table([header, ...rows])].join('\n'));
 }
 
 function colourOf({ event }: HistoryEntry, paint: Paint): (text: string) => string {

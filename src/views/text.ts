@@ -86,9 +86,9 @@ export function plainLine(text: string): string {
     });
 }
 
-/** `text` with blanks up to a width in characters. */
+/** `text` with blanks up to a width in columns of the terminal. */
 export function padded(text: string, width: number): string {
-  return text + ' '.repeat(Math.max(0, width - text.length));
+  return text + ' '.repeat(Math.max(0, width - stringWidth(text)));
 }
 
 /** A cell: its text, and how it is painted once its width is known. */
@@ -97,25 +97,17 @@ export interface Cell {
   paint?: (text: string) => string;
 }
 
-/**
- * Rows as aligned lines, two blanks between columns, no blanks at the end. The last column may be as long as it likes.
- * `width` says how many columns of the terminal a text takes. Counting characters is right for flow's own words and icons and
- * for names that the config was checked for; names of people need `string-width`, which costs more to load than the whole of
- * `flow status` and is therefore brought along by the view that needs it.
- */
-export function table(
-  rows: readonly (readonly (Cell | string)[])[],
-  { indent = '', width = (text: string) => text.length } = {},
-): string[] {
+/** Rows as aligned lines, two blanks between columns, no blanks at the end. The last column may be as long as it likes. */
+export function table(rows: readonly (readonly (Cell | string)[])[], indent = ''): string[] {
   const cells = rows.map((row) => row.map((cell): Cell => (typeof cell === 'string' ? { text: cell } : cell)));
   const widths: number[] = [];
   for (const row of cells) {
-    for (const [column, cell] of row.entries()) widths[column] = Math.max(widths[column] ?? 0, width(cell.text));
+    for (const [column, cell] of row.entries()) widths[column] = Math.max(widths[column] ?? 0, stringWidth(cell.text));
   }
   return cells.map((row) => {
     const last = row.findLastIndex((cell) => cell.text !== '');
     const line = row.slice(0, last + 1).map((cell, column) => {
-      const blanks = column === last ? 0 : (widths[column] ?? 0) - width(cell.text) + 2;
+      const blanks = column === last ? 0 : (widths[column] ?? 0) - stringWidth(cell.text) + 2;
       return (cell.paint ?? same)(cell.text) + ' '.repeat(blanks);
     });
     return indent + line.join('');

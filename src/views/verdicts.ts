@@ -31,7 +31,7 @@ export function verdictLines(verdicts: readonly Verdict[], paint: Paint): string
     ...(ok || opensAt === undefined ? [] : [['', '', `opens by itself at ${timeText(opensAt)}`]]),
     ...(ok || unblock === undefined ? [] : [['', '', `to unblock: ${plainLine(unblock)}`]]),
   ]);
-  return table(rows, { indent: '  ' });
+  return table(rows, '  ');
 }
 
 /** The text of a refused event, without a line end at its end. */
