@@ -61,15 +61,10 @@ export function goLive(world: World): Effects['goLive'] {
     const { watch } = world.config.drain;
     const all = Object.keys(world.config.servers);
     await assertHealthy(world, to, `send traffic to ${to.join(' and ')}`);
-    const logs = watchLogs(world, all);
-    await logs.poll();
     const switched = await switchTo(world, to, tools);
-    const startedAt = performance.now();
     // Where nobody leaves the rotation, nothing has to be drained before the next step.
     const waited = lost.length === 0 ? { left: 0, seconds: 0 } : await waitDrained(world, switched, lost, tools);
-    await delay(Math.max(0, watch - (performance.now() - startedAt)));
-    await logs.poll();
-    const ratesAfter = logs.rates(performance.now() - startedAt);
+    const ratesAfter = await measureRates(world, all, watch, tools, 'after the switch');
     return {
       outcome: 'done',
       evidence: {
