@@ -225,6 +225,34 @@ function nextRequires(context: Pick<ReleaseContext, 'topology'>): Record<string,
   return required;
 }
 
+/** What has to be looked at before NEXT can be judged at a milestone: no more, because every look takes time. */
+export interface Looks {
+  proxy: boolean;
+  drain: boolean;
+  testing: boolean;
+  preflight: boolean;
+  /** Servers to be asked for their version and health. */
+  servers: string[];
+}
+
+/** The looks that the guards of NEXT need in a state; none where it has no guards. */
+export function looksFor(state: string, context: Pick<ReleaseContext, 'topology'>): Looks {
+  const requirements = nextRequires(context)[state] ?? [];
+  const needs = (...guards: GuardId[]): boolean => requirements.some(({ guard }) => guards.includes(guard));
+  const everyServer = needs('versionsAsBefore', 'othersHealthy');
+  return {
+    proxy: needs('proxyAsBelieved'),
+    drain: needs('drained'),
+    testing: needs('testingUnmoved', 'testServerUnmoved'),
+    preflight: needs('preflightPasses'),
+    servers: everyServer
+      ? context.topology.servers
+      : requirements.flatMap(({ guard, server }) =>
+          guard === 'newVersionRuns' && server !== undefined ? [server] : [],
+        ),
+  };
+}
+
 /** Milestones at which a proxy that is not as believed makes `flow resume` ask. */
 export function recheckStates(context: Pick<ReleaseContext, 'topology'>): string[] {
   return Object.entries(nextRequires(context))
@@ -268,7 +296,10 @@ export function isOverridden(verdict: Verdict, force: readonly string[] = []): b
 }
 
 /** The events that a state can take at all, guards aside; the one table that `why`, `status` and the chart share. */
-export function eventsOf(state: string, context: Pick<ReleaseContext, 'topology' | 'question'>): EventName[] {
+export function eventsOf(
+  state: string,
+  context: Pick<ReleaseContext, 'topology' | 'question' | 'returnTo'>,
+): EventName[] {
   const { topology } = context;
   const { canary, rest } = canaryAndRest(topology);
   if (['allLive', 'rolledBack', 'aborted'].includes(state)) return [];
@@ -289,6 +320,8 @@ export function eventsOf(state: string, context: Pick<ReleaseContext, 'topology'
     );
   const beforeProduction = ['planned', 'testing', 'tested', 'tagging', 'tagged', 'askingTest'].includes(state);
   if (['planned', 'tested', 'tagged'].includes(state)) events.push('ABORT');
-  if (!beforeProduction && !isRollback) events.push('ROLLBACK');
+  // The proxy was found moved before this release had touched it: there is nothing to roll back yet.
+  const untouched = ['askingWorldMoved', 'reestablishingRoute'].includes(state) && context.returnTo === 'tagged';
+  if (!beforeProduction && !isRollback && !untouched) events.push('ROLLBACK');
   return events;
 }

@@ -18,15 +18,18 @@ export function mergeBack(world: World): Effects['mergeBack'] {
         followUp: `${develop} does not contain ${master} yet, because ${why}. Do: git switch ${develop} && git merge ${master}`,
       },
     });
-    const [masterCommit, developCommit] = await Promise.all([
+    const [masterCommit, developCommit, branch, changes] = await Promise.all([
       repository.resolve(`refs/heads/${master}`),
       repository.resolve(`refs/heads/${develop}`),
+      repository.currentBranch(),
+      repository.status(),
     ]);
     if (masterCommit === null || developCommit === null) return followUp('one of the branches is missing');
-    if (await repository.isAncestor(masterCommit, developCommit))
+    if (await repository.isAncestor(masterCommit, developCommit)) {
       return { outcome: 'done', evidence: { commit: developCommit, followUp: null } };
-    if ((await repository.currentBranch()) !== develop) return followUp(`your tree is not on ${develop}`);
-    if ((await repository.status()).length > 0) return followUp('your tree has changes that are not committed');
+    }
+    if (branch !== develop) return followUp(`your tree is not on ${develop}`);
+    if (changes.length > 0) return followUp('your tree has changes that are not committed');
     try {
       const commit = await repository.mergeIntoCurrent(
         masterCommit,

@@ -61,8 +61,12 @@ export async function prepareWorktree(place: WorktreePlace, oid: string): Promis
 async function bringTo(path: string, oid: string): Promise<void> {
   await removeLocks(path);
   // Not `reset`, which would move a branch that someone checked out here.
-  await gitOutput(path, ['checkout', '--detach', '--force', '--quiet', oid, '--'], { hereOnly: true });
-  await gitOutput(path, ['clean', '-ffdq'], { hereOnly: true });
+  // Not quiet, and with a branch line: simple-git waits another 50 ms for a command that says nothing.
+  await gitOutput(path, ['checkout', '--detach', '--force', oid, '--'], { hereOnly: true });
+  const status = await gitOutput(path, ['status', '--porcelain=v1', '--branch', '--untracked-files=normal'], {
+    hereOnly: true,
+  });
+  if (status.trim().includes('\n')) await gitOutput(path, ['clean', '-ffdq'], { hereOnly: true });
   if ((await headOf(path)) !== oid) throw new StepError('WORKTREE_NOT_READY', 'rejected', `${path} is not at ${oid}`);
 }
 

@@ -123,6 +123,19 @@ async function isLocked(host: Host, dir: string): Promise<boolean> {
   return false;
 }
 
+/**
+ * The branches whose content equals that of HEAD. Where the tree is clean (readTree), these are the branches the files equal,
+ * for the price of two commands however many branches there are.
+ */
+export async function branchesEqualToHead(host: Host, dir: string): Promise<Set<string>> {
+  const [head, all] = await Promise.all([
+    readSuccessfully(host, dir, ['rev-parse', '--verify', '--quiet', 'HEAD^{tree}']),
+    readSuccessfully(host, dir, ['for-each-ref', '--format=%(tree) %(refname)', 'refs/heads/']),
+  ]);
+  const prefix = `${head.trim()} refs/heads/`;
+  return new Set(lines(all).flatMap((line) => (line.startsWith(prefix) ? [line.slice(prefix.length)] : [])));
+}
+
 /** True when every file equals the branch, by content, and nothing is dirty, untracked or locked. */
 export async function treeEquals(host: Host, dir: string, branch: string): Promise<boolean> {
   if (!(await branchExists(host, dir, branch))) return false;

@@ -15,7 +15,7 @@ import semver from 'semver';
 import type { Config } from '../config/schema.ts';
 import { messageOf, StepError } from '../errors.ts';
 import type { Argv, Host, RunResult } from '../hosts/host.ts';
-import { assertSwitchable, readTree, switchTree, treeEquals } from './config-repository.ts';
+import { assertSwitchable, branchesEqualToHead, readTree, switchTree, treeEquals } from './config-repository.ts';
 import type { ProcessId, Worker } from './processes.ts';
 import { findMaster, listAcceptingWorkers, listWorkers, sameProcess, stillAlive } from './processes.ts';
 
@@ -125,8 +125,7 @@ export class Proxy {
    * told in the answer. Throws StepError `unreachable` only when the host's files cannot be read at all.
    */
   async observe(): Promise<ProxyObservation> {
-    const tree = await this.#observeTree();
-    const found = await findMaster(this.#host, this.#nginx);
+    const [tree, found] = await Promise.all([this.#observeTree(), findMaster(this.#host, this.#nginx)]);
     if ('problem' in found) return { ...tree, workers: [], problem: found.problem };
     try {
       return { ...tree, master: found, workers: await listWorkers(this.#host, found) };
@@ -138,8 +137,9 @@ export class Proxy {
   async #observeTree(): Promise<Pick<ProxyObservation, 'servers' | 'branch' | 'treeProblem'>> {
     const { dir } = this.#nginx;
     let tree;
+    let equal;
     try {
-      tree = await readTree(this.#host, dir);
+      [tree, equal] = await Promise.all([readTree(this.#host, dir), branchesEqualToHead(this.#host, dir)]);
     } catch (error) {
       return { servers: null, branch: null, treeProblem: messageOf(error) };
     }
@@ -151,7 +151,7 @@ export class Proxy {
     // The branch HEAD names is asked first: two branches of equal content are one route under two names.
     const inOrder = this.routes.toSorted((a, b) => Number(b.branch === branch) - Number(a.branch === branch));
     for (const route of inOrder) {
-      if (await treeEquals(this.#host, dir, route.branch)) return { servers: [...route.servers], branch };
+      if (equal.has(route.branch)) return { servers: [...route.servers], branch };
     }
     return { servers: null, branch, treeProblem: `the files in ${dir} equal none of the routes' branches` };
   }

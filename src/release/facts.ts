@@ -4,6 +4,7 @@
  */
 import type { ReleaseContext, SwitchEvidence } from '../../machines/contract.ts';
 import type { EventName, Facts } from '../../machines/events.ts';
+import { looksFor } from '../../machines/guards.ts';
 import { mayServe } from '../../machines/rollback.ts';
 import { sameServers, without } from '../../machines/topology.ts';
 import { activeFreeze } from '../config/freeze.ts';
@@ -26,13 +27,13 @@ export async function gatherFacts(
   if (event === 'ROLLBACK')
     return { ...nothing, servers: await within(HEALTH_PATIENCE_MS, lookAtHealth(world, context), {}) };
   if (event !== 'NEXT' && event !== 'RECHECK') return nothing;
-  const beforeProduction = ['planned', 'tested'].includes(state);
+  const looks = looksFor(state, context);
   const [proxy, servers, drained, testing, preflight] = await Promise.all([
-    beforeProduction ? null : lookAtProxy(world, context),
-    beforeProduction ? {} : lookAtServers(world, context),
-    beforeProduction ? {} : lookAtDrain(world, context),
-    state === 'tested' ? lookAtTesting(world) : null,
-    ['planned', 'tagged'].includes(state) ? preflightChecks(world, context) : [],
+    looks.proxy ? lookAtProxy(world, context) : null,
+    lookAtServers(world, looks.servers),
+    looks.drain ? lookAtDrain(world, context) : {},
+    looks.testing ? lookAtTesting(world) : null,
+    looks.preflight ? preflightChecks(world, context) : [],
   ]);
   return { proxy, servers, drained, testing, preflight, freeze: activeFreeze(world.config.freeze, world.now()) };
 }
@@ -71,10 +72,10 @@ async function lookAtHealth(world: World, context: ReleaseContext): Promise<Fact
   );
 }
 
-async function lookAtServers(world: World, context: ReleaseContext): Promise<Facts['servers']> {
+async function lookAtServers(world: World, servers: readonly string[]): Promise<Facts['servers']> {
   return Object.fromEntries(
     await Promise.all(
-      context.topology.servers.map(async (name) => {
+      servers.map(async (name) => {
         const settings = serverSettings(world.config, name);
         const [version, health] = await Promise.all([askVersion(world.host, settings), askHealth(settings)]);
         return [
