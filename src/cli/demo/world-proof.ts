@@ -104,12 +104,12 @@ export async function proveWorld(sandbox: Sandbox, expected: Expected): Promise<
       `${running ?? 'nothing'}; ${stdout.trim() || 'no answer'}`,
     );
     const count = await sandbox.publishCount(name);
-    add(`publish ran ${times(wanted)} on ${name}`, count === wanted, times(count));
+    add(`${name} was published ${times(wanted)}`, count === wanted, times(count));
   }
   return proofs;
 }
 
-const times = (count: number): string => ['never', 'exactly once', 'exactly twice'][count] ?? `exactly ${count} times`;
+const times = (count: number): string => ['not once', 'exactly once', 'exactly twice'][count] ?? `exactly ${count} times`;
 
 /** The heading of a version's section and how many changes stand under it; null when there is none. */
 function sectionOf(changelog: string, tag: string): { heading: string; changes: number } | null {
