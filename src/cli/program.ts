@@ -171,7 +171,7 @@ export async function run(argv: string[]): Promise<ExitCode> {
           return;
         }
         const { badRelease = false, crash = false, fast = false, keep = false } = options;
-        status = (await runDemo({
+        status = await runDemo({
           flow: process.argv[1] ?? '',
           badRelease,
           crash,
@@ -179,7 +179,7 @@ export async function run(argv: string[]): Promise<ExitCode> {
           keep,
           out: process.stdout,
           colour: terminal().outColour,
-        })) as ExitCode;
+        });
       },
     );
 

@@ -15,7 +15,7 @@ import semver from 'semver';
 import type { Config } from '../config/schema.ts';
 import { messageOf, StepError } from '../errors.ts';
 import type { Argv, Host, RunResult } from '../hosts/host.ts';
-import { assertSwitchable, branchesEqualToHead, readTree, switchTree, treeEquals } from './config-repository.ts';
+import { assertSwitchable, branchesEqualToHead, readTree, switchTree } from './config-repository.ts';
 import type { ProcessId, Worker } from './processes.ts';
 import { findMaster, listAcceptingWorkers, listWorkers, sameProcess, stillAlive } from './processes.ts';
 
