@@ -109,7 +109,8 @@ export async function proveWorld(sandbox: Sandbox, expected: Expected): Promise<
   return proofs;
 }
 
-const times = (count: number): string => ['not once', 'exactly once', 'exactly twice'][count] ?? `exactly ${count} times`;
+const times = (count: number): string =>
+  ['not once', 'exactly once', 'exactly twice'][count] ?? `exactly ${count} times`;
 
 /** The heading of a version's section and how many changes stand under it; null when there is none. */
 function sectionOf(changelog: string, tag: string): { heading: string; changes: number } | null {
