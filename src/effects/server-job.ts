@@ -69,9 +69,10 @@ export async function runServerJob(
   const id = jobId(job);
   const glance = await peekJob(world.host, world.jobs, id);
   if (glance.state === 'absent' || glance.state === 'claimed') {
+    await world.repository.prepareWorktree(world.worktree, job.commit);
+    // Last, so that nothing lies between the look and the start.
     await job.assertSafe();
     tools.signal.throwIfAborted();
-    await world.repository.prepareWorktree(world.worktree, job.commit);
   } else {
     tools.report({ kind: 'note', text: `the publish ${id} was started before; attaching to it` });
   }

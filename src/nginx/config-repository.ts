@@ -87,37 +87,51 @@ export async function branchExists(host: Host, dir: string, branch: string): Pro
 
 /** How the tree stands. Throws StepError `unreachable` when git can not tell. */
 export async function readTree(host: Host, dir: string): Promise<TreeState> {
-  const [head, symbolic, dirty, locked] = await Promise.all([
-    readSuccessfully(host, dir, ['rev-parse', '--verify', '--quiet', 'HEAD^{commit}']),
-    read(host, dir, ['symbolic-ref', '--quiet', 'HEAD']),
-    dirtyLines(host, dir),
+  const [status, hidden, locked] = await Promise.all([
+    readSuccessfully(host, dir, ['status', '--porcelain=v2', '--branch', '--untracked-files=normal', '--no-renames']),
+    hiddenEdits(host, dir),
     isLocked(host, dir),
   ]);
-  const name = symbolic.stdout.trim();
+  const all = lines(status);
+  const head = all.find((line) => line.startsWith('# branch.oid '))?.slice('# branch.oid '.length) ?? '';
+  const name = all.find((line) => line.startsWith('# branch.head '))?.slice('# branch.head '.length) ?? '';
   return {
-    branch: symbolic.status === 0 && name.startsWith('refs/heads/') ? name.slice('refs/heads/'.length) : null,
-    head: head.trim(),
-    dirty,
+    branch: name === '(detached)' || name === '' ? null : name,
+    head,
+    dirty: [...all.filter((line) => !line.startsWith('# ')).map(shortStatus), ...hidden],
     locked,
     matches: (branch) => treeEquals(host, dir, branch),
   };
 }
 
-async function dirtyLines(host: Host, dir: string): Promise<string[]> {
-  const [status, flags] = await Promise.all([
-    readSuccessfully(host, dir, ['status', '--porcelain=v1', '--untracked-files=normal', '--no-renames']),
-    readSuccessfully(host, dir, ['ls-files', '-v', '--full-name', '--', ':/']),
-  ]);
-  // assume-unchanged (a small letter) and skip-worktree (S) make git look away from a file: nobody knows what it holds.
-  const hidden = lines(flags)
-    .filter((line) => /^[a-zS] /.test(line))
-    .map((line) => `!h ${line.slice(2)} (hidden from git status by assume-unchanged or skip-worktree)`);
-  return [...lines(status), ...hidden];
+/** A line of `git status --porcelain=v2` as people know it: `XY path`. Fields before the path are counted, by kind of line. */
+function shortStatus(line: string): string {
+  const kind = line.charAt(0);
+  if (kind !== '1' && kind !== 'u') return `${kind}${kind} ${line.slice(2)}`;
+  const fields = line.split(' ');
+  const state = (fields[1] ?? '').replaceAll('.', ' ');
+  return `${state} ${fields.slice(kind === '1' ? 8 : 10).join(' ')}`;
 }
 
+/** assume-unchanged (a small letter) and skip-worktree (S) make git look away from a file: nobody knows what it holds. */
+async function hiddenEdits(host: Host, dir: string): Promise<string[]> {
+  const flags = await readSuccessfully(host, dir, ['ls-files', '-v', '--full-name', '--', ':/']);
+  return lines(flags)
+    .filter((line) => /^[a-zS] /.test(line))
+    .map((line) => `!h ${line.slice(2)} (hidden from git status by assume-unchanged or skip-worktree)`);
+}
+
+/** Where git keeps its locks; asked once for each folder, because it stays. */
+const lockPaths = new WeakMap<Host, Map<string, string[]>>();
+
 async function isLocked(host: Host, dir: string): Promise<boolean> {
-  const paths = await readSuccessfully(host, dir, ['rev-parse', '--git-path', 'index.lock', '--git-path', 'HEAD.lock']);
-  for (const path of lines(paths)) {
+  const known = lockPaths.get(host) ?? new Map<string, string[]>();
+  lockPaths.set(host, known);
+  const paths =
+    known.get(dir) ??
+    lines(await readSuccessfully(host, dir, ['rev-parse', '--git-path', 'index.lock', '--git-path', 'HEAD.lock']));
+  known.set(dir, paths);
+  for (const path of paths) {
     if ((await host.readSlice(posix.resolve(dir, path), 0, 0)) !== null) return true;
   }
   return false;
@@ -139,7 +153,12 @@ export async function branchesEqualToHead(host: Host, dir: string): Promise<Set<
 /** True when every file equals the branch, by content, and nothing is dirty, untracked or locked. */
 export async function treeEquals(host: Host, dir: string, branch: string): Promise<boolean> {
   if (!(await branchExists(host, dir, branch))) return false;
-  if ((await isLocked(host, dir)) || (await dirtyLines(host, dir)).length > 0) return false;
+  const tree = await readTree(host, dir);
+  return !tree.locked && tree.dirty.length === 0 && (await equalsByContent(host, dir, branch));
+}
+
+/** Whether the tracked files equal the branch. */
+async function equalsByContent(host: Host, dir: string, branch: string): Promise<boolean> {
   const diff = await read(host, dir, ['diff', '--quiet', '--no-ext-diff', '--no-textconv', ref(branch), '--', ':/']);
   if (diff.status === 0) return true;
   if (diff.status === 1) return false;
@@ -152,9 +171,10 @@ export async function treeEquals(host: Host, dir: string, branch: string): Promi
  *
  * Throws StepError: `unsafe` (nothing was touched) when the tree is dirty, locked, detached or the branch unknown;
  * `rejected` when git refused; `unknownOutcome` when the files are not the branch's afterwards.
+ * Answers the tree's state afterwards. With `asserted`, the caller has called `assertSwitchable` just now.
  */
-export async function switchTree(host: Host, dir: string, branch: string): Promise<void> {
-  await assertSwitchable(host, dir, branch);
+export async function switchTree(host: Host, dir: string, branch: string, asserted = false): Promise<TreeState> {
+  if (!asserted) await assertSwitchable(host, dir, branch);
   const result = await git(
     host,
     dir,
@@ -163,9 +183,10 @@ export async function switchTree(host: Host, dir: string, branch: string): Promi
     { changesWorld: true, timeoutMs: SWITCH_TIMEOUT_MS },
   );
   const tree = await readTree(host, dir);
-  if (tree.branch === branch && (await treeEquals(host, dir, branch))) return;
+  const isClean = tree.dirty.length === 0 && !tree.locked;
+  if (tree.branch === branch && isClean && (await equalsByContent(host, dir, branch))) return tree;
   const text = result.stderr.trim();
-  if (result.status !== 0 && tree.dirty.length === 0 && !tree.locked) {
+  if (result.status !== 0 && isClean) {
     throw new StepError(
       'CONFIG_SWITCH_REFUSED',
       'rejected',

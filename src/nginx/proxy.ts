@@ -187,19 +187,18 @@ export class Proxy {
     this.#stopIfAborted(options.signal, from);
 
     tell(`git switch ${branch}`);
-    await switchTree(host, dir, branch);
+    const { head: commit } = await switchTree(host, dir, branch, true);
     const ready = await this.#orBack(from, async () => {
       const test = await this.#test(branch);
-      const { head: commit } = await readTree(host, dir);
       // Workers that came in the meantime (someone else's reload) may hold the old routes as well.
       const captured = union(workersBefore, await listWorkers(host, master));
       const logEnd = (await this.#errorLogEnd()) ?? logStart;
       this.#stopIfAborted(options.signal, from);
       // The last look before the signal: the master may have been started anew while the tree was switched.
       if (!sameProcess(await this.#provenMaster(), master)) throw this.#masterChanged();
-      return { test, commit, captured, logEnd };
+      return { test, captured, logEnd };
     });
-    const { test, commit, captured } = ready;
+    const { test, captured } = ready;
 
     tell(this.#nginx.reload.join(' '));
     const startedAt = performance.now();
