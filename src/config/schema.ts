@@ -92,7 +92,6 @@ export const configSchema = z.strictObject({
     .strictObject({
       run: command.prefault('./publish.sh {server}'),
       answer: z.string().default('y\n').describe('given to the command as its standard input: the confirmation'),
-      workdir: z.enum(['worktree', 'here']).default('worktree'),
       silence: seconds('3m').describe('a publish that prints nothing for so long is named'),
       settle: seconds('30s').describe(
         'how long a freshly published server may take until it reports the version and is healthy',

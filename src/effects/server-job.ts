@@ -12,6 +12,7 @@ import { StateError, StepError } from '../errors.ts';
 import type { Argv } from '../hosts/host.ts';
 import { ensureJob, peekJob } from '../hosts/jobs.ts';
 import type { EffectTools } from './effect.ts';
+import { placeholderValues } from './placeholder-values.ts';
 import { askHealth, askVersion, type VersionAnswer } from './probes.ts';
 import type { World } from './world.ts';
 
@@ -45,16 +46,10 @@ export function jobId(of: Pick<ServerJob, 'release' | 'step' | 'attempt'> & { se
 }
 
 /** The command a publish runs, as arguments. */
-export function publishCommand(
-  world: Pick<World, 'config'>,
-  server: ServerSettings,
-  version: string,
-  commit: string,
-  restoring = false,
-): Argv {
+async function publishCommand(world: World, job: ServerJob): Promise<Argv> {
   const { publish, rollback } = world.config;
-  const run = restoring && rollback.run !== undefined ? rollback.run : publish.run;
-  return fill(run, { server: server.name, dir: server.dir, address: server.address, version, tag: version, commit });
+  const run = job.step.startsWith('restoring') && rollback.run !== undefined ? rollback.run : publish.run;
+  return fill(run, await placeholderValues(world, job.server, { version: job.version, commit: job.commit }));
 }
 
 /**
@@ -78,7 +73,6 @@ export async function runServerJob(
   }
   let printed = '';
   let lastOutputAt = performance.now();
-  const restoring = job.step.startsWith('restoring');
   const watchdog = setInterval(() => {
     const silentMs = performance.now() - lastOutputAt;
     if (silentMs < world.config.publish.silence) return;
@@ -97,7 +91,7 @@ export async function runServerJob(
         id,
         lane: job.server.name,
         epoch: world.epoch,
-        argv: publishCommand(world, job.server, job.version, job.commit, restoring),
+        argv: await publishCommand(world, job),
         cwd: world.worktree,
         stdin: world.config.publish.answer,
       },

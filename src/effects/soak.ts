@@ -5,11 +5,11 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CheckResult, SoakEvidence } from '../../machines/contract.ts';
-import type { Check } from '../config/schema.ts';
 import { serverSettings } from '../config/settings.ts';
 import type { LogPosition } from '../logs/follow.ts';
 import type { Effects } from './effect.ts';
 import { type ServerLog, watchLogs } from './log-rates.ts';
+import { placeholderValues } from './placeholder-values.ts';
 import { askHealth, runCheck } from './probes.ts';
 import type { World } from './world.ts';
 
@@ -54,7 +54,7 @@ export function soak(world: World): Effects['soak'] {
     };
     const logs = watchLogs(world, input.serving, progress.positions);
     const old = (world.checkpoint.read(BASELINE) as OldErrors | null | undefined) ?? { lines: 0, errors: 0 };
-    const checks = checksOf(world, input.serving);
+    const checks = await checksOf(world, input.serving);
     let blindMs = 0;
     let checkedAt = Number.NEGATIVE_INFINITY;
     let savedAt = performance.now();
@@ -142,15 +142,16 @@ export async function rememberOldErrors(world: World): Promise<void> {
   world.checkpoint.write(BASELINE, old);
 }
 
-function checksOf(world: World, serving: readonly string[]): (() => Promise<CheckResult>)[] {
+async function checksOf(world: World, serving: readonly string[]): Promise<(() => Promise<CheckResult>)[]> {
   const settings = serving.map((server) => serverSettings(world.config, server));
-  const configured = (check: Check) =>
-    settings.slice(0, 1).map(
-      ({ name, dir, address }) =>
-        () =>
-          runCheck(world.host, check, { server: name, dir, address }),
-    );
-  return [...settings.map((server) => () => askHealth(server)), ...world.config.verify.checks.flatMap(configured)];
+  const [first] = settings;
+  if (first === undefined) return [];
+  // The configured checks ask the system through its front, so once is enough, however many servers serve.
+  const values = await placeholderValues(world, first);
+  return [
+    ...settings.map((server) => () => askHealth(server)),
+    ...world.config.verify.checks.map((check) => () => runCheck(world.host, check, values)),
+  ];
 }
 
 async function runChecks(checks: (() => Promise<CheckResult>)[], progress: Progress): Promise<CheckResult[]> {

@@ -9,6 +9,7 @@ import { serverSettings } from '../config/settings.ts';
 import { StepError } from '../errors.ts';
 import type { EffectTools, Effects } from './effect.ts';
 import { watchLogs } from './log-rates.ts';
+import { placeholderValues } from './placeholder-values.ts';
 import { askHealth, runCheck } from './probes.ts';
 import { rememberOldErrors } from './soak.ts';
 import type { World } from './world.ts';
@@ -179,9 +180,9 @@ async function measureRates(
 async function drainChecks(world: World, servers: readonly string[], tools: EffectTools): Promise<CheckResult[]> {
   const results: CheckResult[] = [];
   for (const server of servers) {
-    const { name, dir, address } = serverSettings(world.config, server);
+    const values = await placeholderValues(world, serverSettings(world.config, server));
     for (const check of world.config.drain.checks) {
-      const result = await runCheck(world.host, check, { server: name, dir, address });
+      const result = await runCheck(world.host, check, values);
       tools.report({ kind: 'note', text: `${result.ok ? 'passes' : 'fails'}: ${result.name}` });
       results.push(result);
     }

@@ -16,6 +16,8 @@ export interface World {
   jobs: string;
   /** The driver's epoch, which fences jobs of a deposed one. */
   epoch: number;
+  /** What is released, and what ran before it: for the placeholders of commands. Empty before a release is planned. */
+  versions: { version: string; previous: string };
   now(): Date;
   /** Small checkpoints beside the state, per release; losing one only means observing or computing once more. */
   checkpoint: { read(name: string): unknown; write(name: string, value: unknown): void };

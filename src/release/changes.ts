@@ -10,7 +10,7 @@ export async function listChanges(
   place: Place,
   document: ReleaseDocument,
 ): Promise<{ previousTag: string | null; subjects: string[]; changelog: string }> {
-  const world = openWorld(place, document.config.pinned as Config, null);
+  const world = openWorld(place, document.config.pinned as Config, document);
   const tested = document.snapshot.context.evidence.testing;
   const commit =
     tested !== undefined && 'merged' in tested ? tested.commit : `refs/heads/${world.config.git.branches.testing}`;

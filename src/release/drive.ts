@@ -15,6 +15,7 @@ import { openReleaseFile, writeLive } from '../store/release-file.ts';
 import { type Decision, Engine } from './engine.ts';
 import { gatherFacts } from './facts.ts';
 import type { Place } from './locate.ts';
+import { notify } from './notify.ts';
 import { latestEpoch } from './read.ts';
 import { openWorld } from './world.ts';
 
@@ -45,6 +46,7 @@ export class Driver {
   readonly #deciding = new Set<Promise<unknown>>();
   readonly #channels = new Set<Channel>();
   readonly #tell: (told: Told) => void;
+  readonly #telling = new Set<Promise<void>>();
   #socket: { close(): Promise<void> } | null = null;
   #liveAt = 0;
 
@@ -59,6 +61,7 @@ export class Driver {
       onCommit: (document, entry) => {
         lock.describe({ doing: `at ${entry.to}` });
         this.#broadcast({ kind: 'committed', entry, state: document.snapshot.value, rev: document.rev });
+        this.#notify(document, entry);
       },
       onProgress: (step, progress) => {
         this.#showLive(id, step, progress);
@@ -84,7 +87,7 @@ export class Driver {
       minEpoch: latestEpoch(place.stateDir),
     });
     try {
-      const world = openWorld(place, document.config.pinned as Config, { id: document.id, epoch: lock.epoch });
+      const world = openWorld(place, document.config.pinned as Config, document, lock.epoch);
       const driver = new Driver(place, document.id, lock, world, tell);
       driver.#socket = await driver.#listen();
       return driver;
@@ -145,6 +148,7 @@ export class Driver {
 
   /** Lets go of the lock. Calling it twice does nothing. */
   async close(): Promise<void> {
+    await Promise.all([...this.#telling]);
     for (const channel of this.#channels) channel.close();
     await this.#socket?.close();
     this.#socket = null;
@@ -179,6 +183,19 @@ export class Driver {
   #broadcast(told: Told): void {
     this.#tell(told);
     for (const channel of this.#channels) channel.send(told);
+  }
+
+  /** Only where the release rests, asks or has ended: nobody wants a message for every step. */
+  #notify(document: ReleaseDocument, entry: HistoryEntry): void {
+    const { notify: webhooks } = this.world.config;
+    const works = Object.keys((document.snapshot as { children?: object }).children ?? {}).length > 0;
+    if (webhooks.length === 0 || works) return;
+    const telling = notify(webhooks, document, entry).then((problems) => {
+      for (const text of problems)
+        this.#broadcast({ kind: 'progress', step: entry.to, progress: { kind: 'note', text } });
+    });
+    this.#telling.add(telling);
+    void telling.finally(() => this.#telling.delete(telling));
   }
 
   #showLive(id: string, step: string, progress: Progress): void {

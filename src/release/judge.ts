@@ -14,7 +14,7 @@ export async function judge(
   document: ReleaseDocument,
   events: readonly ReleaseEvent[],
 ): Promise<Decision[]> {
-  const world = openWorld(place, document.config.pinned as Config, null);
+  const world = openWorld(place, document.config.pinned as Config, document);
   const engine = new Engine({
     file: {
       data: document,
@@ -34,6 +34,6 @@ export async function judge(
 
 /** What NEXT would be judged by, looked at now. */
 export async function lookNow(place: Place, document: ReleaseDocument): Promise<Facts> {
-  const world = openWorld(place, document.config.pinned as Config, null);
+  const world = openWorld(place, document.config.pinned as Config, document);
   return await gatherFacts(world, document.snapshot.value, document.snapshot.context, 'NEXT');
 }

@@ -7,10 +7,11 @@ import { localHost } from '../hosts/local.ts';
 import { createProxy } from '../nginx/proxy.ts';
 import { readProgress, writeProgress } from '../store/release-file.ts';
 import { statePaths } from '../store/state-folder.ts';
+import type { ReleaseDocument } from '../store/document.ts';
 import type { Place } from './locate.ts';
 
-/** The world of one release. Without an id (before it is planned) nothing can be checkpointed. */
-export function openWorld(place: Place, config: Config, release: { id: string; epoch: number } | null): World {
+/** The world of one release. Without one (before it is planned) nothing can be checkpointed. */
+export function openWorld(place: Place, config: Config, document: ReleaseDocument | null, epoch = 0): World {
   const host = localHost();
   const paths = statePaths(place.stateDir);
   const unplanned = (): never => {
@@ -23,13 +24,17 @@ export function openWorld(place: Place, config: Config, release: { id: string; e
     proxy: createProxy(host, config.nginx, Object.keys(config.servers)),
     worktree: paths.worktree,
     jobs: paths.jobs,
-    epoch: release?.epoch ?? 0,
+    epoch,
+    versions: {
+      version: document?.snapshot.context.version ?? '',
+      previous: Object.values(document?.snapshot.context.before ?? {}).find((version) => version !== null) ?? '',
+    },
     now: () => new Date(),
     checkpoint: {
-      read: (name) => (release === null ? unplanned() : readProgress(place.stateDir, release.id, name)),
+      read: (name) => (document === null ? unplanned() : readProgress(place.stateDir, document.id, name)),
       write: (name, value) => {
-        if (release === null) unplanned();
-        else writeProgress(place.stateDir, release.id, name, value);
+        if (document === null) unplanned();
+        else writeProgress(place.stateDir, document.id, name, value);
       },
     },
   };

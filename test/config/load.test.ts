@@ -84,8 +84,9 @@ servers:
   app2: { adress: b }
 test:
 drain: { deadline: 10 }
-publish: { run: [./publish.sh, 3], workdir: elsewhere }
+publish: { run: [./publish.sh, 3] }
 freeze: [{ from: "Fry 16:00", to: "Mon 08:00", because: weekend }]
+rollback: { restore: elsewhere }
 `);
     const error = thrownBy(file);
     expect(error).toMatchObject({ code: 'CONFIG', exitCode: 2 });
@@ -99,8 +100,8 @@ freeze: [{ from: "Fry 16:00", to: "Mon 08:00", because: weekend }]
       `  ${file}:6:1  test: expected a mapping (key: value); nothing stands here`,
       `  ${file}:7:20  drain.deadline: expected a duration with its unit, for instance "30s" or "10m"; here stands 10`,
       `  ${file}:8:32  publish.run[1]: expected a text: in quotes, or it is read as a number; here stands 3`,
-      `  ${file}:8:45  publish.workdir: expected "worktree" or "here"; here stands "elsewhere"`,
       `  ${file}:9:18  freeze[0].from: expected a weekday with a time ("Fri 16:00") or a date with a time ("2026-12-20 18:00"); here stands "Fry 16:00"`,
+      `  ${file}:10:22  rollback.restore: expected "auto" or "hold"; here stands "elsewhere"`,
       'Mend it, then run `flow config check`.',
     ]);
   });
