@@ -90,12 +90,13 @@ export async function runDemo(options: DemoOptions): Promise<ExitCode> {
   let keepFolder = true;
   try {
     const performed = demo.perform();
-    // When it is interrupted, nobody waits for this any more.
-    performed.catch(() => undefined);
     const shown = await Promise.race([performed, interrupted]);
     if (shown === 'interrupted') {
       keepFolder = false;
       demo.say('\nInterrupted. Ending the clients and the servers …');
+      demo.cutShort();
+      // Only when it has come to its end does it start nothing more; how it ended does not matter now.
+      await performed.catch(() => undefined);
       return EXIT.interrupted;
     }
     keepFolder = !shown;
@@ -117,7 +118,6 @@ interface Ended {
 class Demo {
   readonly #options: DemoOptions;
   readonly #paint;
-  #creating: Promise<Sandbox> | null = null;
   #sandbox: Sandbox | null = null;
   #loads: Load[] = [];
   #children = new Set<ChildProcess>();
@@ -139,8 +139,8 @@ class Demo {
       [CLOSE_PER_SECOND, false],
       [KEEP_ALIVE_PER_SECOND, true],
     ] as const) {
-      this.#loads.push(await startLoad({ url: sandbox.url, ratePerSecond, keepAlive }));
       this.#assertGoesOn();
+      this.#loads.push(await startLoad({ url: sandbox.url, ratePerSecond, keepAlive }));
     }
     this.say(
       `\nClients are at work: ${CLOSE_PER_SECOND} requests/s with a connection each, ${KEEP_ALIVE_PER_SECOND} over kept ones, GET and POST.`,
@@ -168,16 +168,19 @@ class Demo {
   /** Leaves the world to whoever started the demo. */
   release(): void {
     this.#sandbox = null;
-    this.#creating = null;
   }
 
-  /** Ends everything that was started and not released, and removes its folder unless it is kept for a look. */
-  async clear(keepFolder: boolean): Promise<void> {
+  /** Makes `perform` end soon, with whatever result; it starts nothing from now on. */
+  cutShort(): void {
     this.#isOver = true;
     for (const child of this.#children) child.kill('SIGKILL');
+  }
+
+  /** After `perform`: ends everything that was started and not released, and removes its folder unless it is kept for a look. */
+  async clear(keepFolder: boolean): Promise<void> {
+    this.cutShort();
     await Promise.allSettled(this.#loads.map((load) => load.stop()));
-    // Building cannot be cut short; once it has ended, its processes can be ended.
-    const sandbox = this.#sandbox ?? (await this.#creating?.catch(() => null)) ?? null;
+    const sandbox = this.#sandbox;
     if (sandbox === null) return;
     if (!keepFolder) {
       await remove(sandbox);
@@ -198,7 +201,7 @@ class Demo {
     const { badRelease, fast, windows } = this.#options;
     const root = this.#options.root ?? join(await mkdtemp(join(tmpdir(), FOLDER_PREFIX)), 'world');
     this.say(`Building a world in ${root}: a project with a remote, three servers, an Nginx …`);
-    this.#creating = createSandbox({
+    const sandbox = await createSandbox({
       root,
       startMs: 1_000,
       // The bad version is found out long before such a soak ends.
@@ -212,9 +215,9 @@ class Demo {
         this.say(this.#paint.dim(`  ${text}`));
       },
     });
-    const sandbox = await this.#creating;
-    this.#assertGoesOn();
+    // First of all: from here on `clear` can end it.
     this.#sandbox = sandbox;
+    this.#assertGoesOn();
     this.say(sandbox.describe());
     return sandbox;
   }
@@ -253,7 +256,9 @@ class Demo {
     await sandbox.publishKnobs({ SLEEP_BEFORE: 2 }, server);
     this.say('  This time flow is killed in the middle of it.');
     const { child, ended } = this.#begin('send', 'NEXT', '--yes');
-    while ((await sandbox.publishCount(server)) === 0 && child.exitCode === null) await delay(20);
+    while ((await sandbox.publishCount(server)) === 0 && child.exitCode === null && child.signalCode === null) {
+      await delay(20);
+    }
     // Only flow: the publish has a session of its own.
     child.kill('SIGKILL');
     const { signal } = await ended;
