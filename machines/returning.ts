@@ -17,6 +17,7 @@ import {
 } from './chart.ts';
 import type { ReleaseContext } from './contract.ts';
 import type { ReleaseEvent } from './events.ts';
+import { publishingState, unknownNow } from './publishing.ts';
 import { goodOldServers, mayServe, nextRollbackStep, type RollbackStep } from './rollback.ts';
 import { proven, trying } from './traffic.ts';
 import { sameServers, type Topology, type Wave, wavesOf, without } from './topology.ts';
@@ -185,58 +186,16 @@ function serverStates(wave: Wave): States {
         ],
       },
     },
-    [restoring]: {
-      entry: returningStep(restoring, (context) => ({
-        ranBefore: { ...context.ranBefore, [server]: context.runs[server] ?? 'unknown' },
-        runs: { ...context.runs, [server]: 'unknown' },
-      })),
-      invoke: {
-        id: restoring,
-        src: 'publish',
-        input: ({ context }) => ({
-          ...stepInput(restoring, context),
-          server,
-          version: context.before[server] ?? '',
-          serving: context.routes[0] ?? [],
-          switched: context.switched,
-          drainWaived: context.drainWaived.includes(server),
-          mode: context.probeOnly ? 'probe' : 'run',
-        }),
-        onDone: [
-          {
-            guard: ({ event }) => event.output.outcome === 'ask',
-            target: askingRestore,
-            actions: change((_context, { output }: Done<'publish'>) =>
-              output.outcome === 'ask' ? { question: output.question, probeOnly: false } : {},
-            ),
-          },
-          {
-            target: 'rollingBack',
-            actions: change((context, { output }: Done<'publish'>) =>
-              output.outcome === 'done'
-                ? {
-                    runs: { ...context.runs, [server]: 'old' as const },
-                    unhealthy: context.unhealthy.filter((name) => name !== server),
-                    evidence: keep(context, restoring, output.evidence),
-                    probeOnly: false,
-                  }
-                : {},
-            ),
-          },
-        ],
-        onError: {
-          target: 'stuck',
-          actions: change((context, event: Failed) => {
-            const failure = failureOf(restoring, event);
-            const untouched =
-              failure.kind === 'unsafe'
-                ? { runs: { ...context.runs, [server]: context.ranBefore[server] ?? 'unknown' } }
-                : {};
-            return { failure, probeOnly: false, ...untouched };
-          }),
-        },
-      },
-    },
+    [restoring]: publishingState({
+      step: restoring,
+      server,
+      version: (context) => context.before[server] ?? '',
+      becomes: 'old',
+      entry: returningStep(restoring, (context) => unknownNow(context, server)),
+      after: 'rollingBack',
+      failed: 'stuck',
+      asking: askingRestore,
+    }),
     [askingRestore]: {
       on: {
         ANSWER: [

@@ -19,6 +19,7 @@ import {
 import type { EffectInput, Question, ReleaseContext, StepFailure } from './contract.ts';
 import type { ReleaseEvent } from './events.ts';
 import { recheckStates } from './guards.ts';
+import { publishingState, unknownNow } from './publishing.ts';
 import { beginRollback, soakWentBad } from './returning.ts';
 import { proven, trying } from './traffic.ts';
 import { canaryAndRest, sameServers, type Topology, type Wave, without } from './topology.ts';
@@ -67,57 +68,17 @@ function publishStates(wave: Wave, before: string, after: string): States {
   const step = `publishing${wave.upper}`;
   const asking = `askingPublish${wave.upper}`;
   return {
-    // From the commit that enters this state nobody can say what the server runs, until its version is proven.
     [step]: {
-      entry: entering(step, (context) => ({
-        ranBefore: { ...context.ranBefore, [server]: context.runs[server] ?? 'unknown' },
-        runs: { ...context.runs, [server]: 'unknown' },
-      })),
-      invoke: {
-        id: step,
-        src: 'publish',
-        input: ({ context }) => ({
-          ...stepInput(step, context),
-          server,
-          version: context.version,
-          serving: context.routes[0] ?? [],
-          switched: context.switched,
-          drainWaived: context.drainWaived.includes(server),
-          mode: context.probeOnly ? 'probe' : 'run',
-        }),
-        onDone: [
-          {
-            guard: ({ event }) => event.output.outcome === 'ask',
-            target: asking,
-            actions: change((_context, { output }: Done<'publish'>) =>
-              output.outcome === 'ask' ? { question: output.question, probeOnly: false } : {},
-            ),
-          },
-          {
-            target: after,
-            actions: change((context, { output }: Done<'publish'>) =>
-              output.outcome === 'done'
-                ? {
-                    runs: { ...context.runs, [server]: 'new' as const },
-                    evidence: keep(context, step, output.evidence),
-                    probeOnly: false,
-                  }
-                : {},
-            ),
-          },
-        ],
-        onError: {
-          target: before,
-          actions: change((context, event: Failed) => {
-            const failure = failureOf(step, event);
-            const untouched =
-              failure.kind === 'unsafe'
-                ? { runs: { ...context.runs, [server]: context.ranBefore[server] ?? 'unknown' } }
-                : {};
-            return { failure, probeOnly: false, ...untouched };
-          }),
-        },
-      },
+      ...publishingState({
+        step,
+        server,
+        version: (context) => context.version,
+        becomes: 'new',
+        entry: entering(step, (context) => unknownNow(context, server)),
+        after,
+        failed: before,
+        asking,
+      }),
       on: { ROLLBACK: rollback },
     },
     [asking]: {

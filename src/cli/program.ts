@@ -6,22 +6,12 @@ import { Command, CommanderError, Option } from 'commander';
 import { EXIT, type ExitCode } from '../errors.ts';
 import { locate } from '../release/locate.ts';
 import { ending } from './ending.ts';
+import type { SendOptions } from './send.ts';
 import { terminal } from './terminal.ts';
 
 interface Common {
   config?: string;
 }
-interface Sending extends Common {
-  yes?: boolean;
-  force?: string[];
-  reason?: string;
-  expect?: number;
-  notes?: string;
-  choice?: string;
-  question?: string;
-  json?: boolean;
-}
-
 const collect = (value: string, all: string[] = []): string[] => [...all, ...value.split(',')];
 const revision = (value: string): number => {
   const number = Number(value);
@@ -79,7 +69,7 @@ export async function run(argv: string[]): Promise<ExitCode> {
   )
     .description('send an event to the release: it is decided, carried out and proven before this returns')
     .option('--question <id>', 'answer only this question')
-    .action(async (event: string, choice: string | undefined, options: Sending) => {
+    .action(async (event: string, choice: string | undefined, options: SendOptions) => {
       status = await (await import('./send.ts')).send(await place(), event, {
         ...options,
         ...(choice === undefined ? {} : { choice }),
@@ -88,7 +78,7 @@ export async function run(argv: string[]): Promise<ExitCode> {
   sending(program.command('run'))
     .description('send NEXT by itself, until the release has ended or a person has to decide')
     .option('--until <milestone>', 'stop at this milestone')
-    .action(async (options: Sending & { until?: string }) => {
+    .action(async (options: SendOptions & { until?: string }) => {
       status = await (await import('./run.ts')).runOn(await place(), options);
     });
   program

@@ -2,16 +2,13 @@
 import { execFileSync } from 'node:child_process';
 import { afterEach, expect, test } from 'vitest';
 import type { Driver } from '../../src/release/drive.ts';
-import { stage, type Stage } from './stage.ts';
+import { git, stage, type Stage } from './stage.ts';
 
 let on: Stage | undefined;
 afterEach(async () => {
   await on?.close();
   on = undefined;
 });
-
-const git = (dir: string, ...args: string[]): string =>
-  execFileSync('git', ['-C', dir, ...args], { encoding: 'utf8' }).trim();
 
 /** NEXT is refused by exactly this guard, and the release did not move. */
 async function expectRefused(at: Stage, driver: Driver, guard: string): Promise<string> {

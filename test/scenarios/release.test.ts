@@ -4,16 +4,13 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
 import { milestonesOf } from '../../machines/topology.ts';
-import { stage, type Stage } from './stage.ts';
+import { git, stage, type Stage } from './stage.ts';
 
 let on: Stage | undefined;
 afterEach(async () => {
   await on?.close();
   on = undefined;
 });
-
-const git = (dir: string, ...args: string[]): string =>
-  execFileSync('git', ['-C', dir, ...args], { encoding: 'utf8' }).trim();
 
 test('carries v1.3.7 to v1.3.8 through every milestone, and no client sees an error', async () => {
   on = await stage();

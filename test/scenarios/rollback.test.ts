@@ -1,16 +1,12 @@
 /** ROLLBACK from every production state, under load: what is in rotation and what each server runs afterwards. */
-import { execFileSync } from 'node:child_process';
 import { afterEach, describe, expect, test } from 'vitest';
-import { stage, type Stage } from './stage.ts';
+import { git, stage, type Stage } from './stage.ts';
 
 let on: Stage | undefined;
 afterEach(async () => {
   await on?.close();
   on = undefined;
 });
-
-const git = (dir: string, ...args: string[]): string =>
-  execFileSync('git', ['-C', dir, ...args], { encoding: 'utf8' }).trim();
 
 /** Everything is as before the release: the old version everywhere, all servers in rotation, nobody saw an error. */
 async function expectOldEverywhere(at: Stage, options: { served: boolean }): Promise<void> {

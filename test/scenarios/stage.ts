@@ -1,4 +1,5 @@
 /** A stage for whole releases: a real sandbox, clients at work, and a driver that a test steps by hand. */
+import { execFileSync } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,6 +12,10 @@ import { planRelease, type StartOptions, storeRelease } from '../../src/release/
 import { startLoad, type Load, type LoadTotals } from '../../src/sandbox/load.ts';
 import { createSandbox, type Sandbox, type SandboxOptions } from '../../src/sandbox/world.ts';
 import type { ReleaseDocument } from '../../src/store/document.ts';
+
+/** Runs git in a folder and returns what it printed. */
+export const git = (dir: string, ...args: string[]): string =>
+  execFileSync('git', ['-C', dir, ...args], { encoding: 'utf8', stdio: 'pipe' }).trim();
 
 const BY = { user: 'test', host: 'here', via: 'test' };
 
