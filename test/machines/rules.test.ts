@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { eventsOf } from '../../machines/guards.ts';
 import { mayServe } from '../../machines/rollback.ts';
-import { FINAL_STATES } from '../../machines/topology.ts';
+import { FINAL_STATES, sameServers } from '../../machines/topology.ts';
 import { type Edge, type Node, walk } from './walk.ts';
 
 const policies = [
@@ -44,6 +44,22 @@ describe.each(policies)('the chart with restore $restore, onBad $onBad, kind $ki
       publishes(to).some((server) => to.state.startsWith('restoring') && !to.context.drained.includes(server)),
     );
     expect(broken.map(({ to }) => where(to))).toEqual([]);
+  });
+
+  test('counts a route as possibly live from the commit before it is tried, also after ROLLBACK has cut in', () => {
+    const knows = (node: Node, routes: string[][]) =>
+      routes.every((to) => node.context.routes.some((route) => sameServers(route, to)));
+    expect(nodes.some(({ trying }) => trying.length > 0)).toBe(true);
+    expect(violations((node) => !knows(node, node.trying))).toEqual([]);
+    const cutIn = edges.filter(({ from, event }) => event === 'ROLLBACK' && from.trying.length > 0);
+    expect(cutIn.length).toBeGreaterThan(0);
+    expect(cutIn.filter(({ from, to }) => !knows(to, from.trying)).map(({ to }) => where(to))).toEqual([]);
+  });
+
+  test('rests at a Published milestone only when the new version is proven', () => {
+    const unproven = (node: Node) =>
+      /^app[12]Published$/.test(node.state) && node.context.runs[node.state.slice(0, 4)] !== 'new';
+    expect(violations(unproven)).toEqual([]);
   });
 
   test('never has an empty route', () => {

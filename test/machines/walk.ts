@@ -25,6 +25,8 @@ export interface Node {
   state: string;
   context: ReleaseContext;
   effects: EffectName[];
+  /** The routes that a pending effect is about to bring about. */
+  trying: string[][];
   /** How this node was reached, as events. */
   path: string[];
 }
@@ -226,6 +228,10 @@ export function walk(
       context: snapshot.context,
       path,
       effects: children.map((child) => child?.src as unknown as EffectName),
+      trying: children.flatMap((child) => {
+        const { input } = child?.getPersistedSnapshot() as unknown as { input: Input };
+        return input.to === undefined ? [] : [input.to];
+      }),
     };
     nodes.set(key, node);
     return { node, isNew: true };
