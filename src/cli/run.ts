@@ -8,11 +8,12 @@ import { nearest } from '../views/nearest.ts';
 import { confirm } from './ask.ts';
 import { showResult, statusOf, withDriver } from './driving.ts';
 import { noRelease, refused, type SendOptions } from './send.ts';
-import { start } from './start.ts';
 
 export async function runOn(place: Place, options: SendOptions & { until?: string }): Promise<ExitCode> {
   let document = readLatest(place.stateDir);
   if (document?.endedAt !== null) {
+    // Loaded only here: planning needs the config's parser, and going on does not.
+    const { start } = await import('./start.ts');
     const status = await start(place, options);
     if (status !== EXIT.ok) return status;
     document = readLatest(place.stateDir);
