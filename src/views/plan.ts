@@ -8,11 +8,12 @@
 import type { EffectInput, ReleaseContext, TestingEvidence } from '../../machines/contract.ts';
 import type { EventName } from '../../machines/events.ts';
 import { canaryAndRest, without } from '../../machines/topology.ts';
+import { eventsOf } from '../../machines/guards.ts';
 import { fill, fillText } from '../config/placeholders.ts';
 import type { Check, Config } from '../config/schema.ts';
 import { routesOf, type ServerSettings, serverSettings, testServerSettings } from '../config/settings.ts';
 import type { ReleaseDocument } from '../store/document.ts';
-import { type KnownState, sendable, stateOf } from './states.ts';
+import { type KnownState, stateOf } from './states.ts';
 import { isRoute, rollbackPath } from './status.ts';
 import { commandText, durationText, listText, type Paint, plainLine } from './text.ts';
 
@@ -45,7 +46,7 @@ export function planOf(document: ReleaseDocument, event: EventName, choice?: str
   const { value: state, context } = document.snapshot;
   const planning: Planning = { config: document.config.pinned as Config, context };
   const known = stateOf(state, context.topology);
-  if (known === null || !sendable(state, context).includes(event)) return [];
+  if (known === null || !eventsOf(state, context).includes(event)) return [];
   switch (event) {
     case 'NEXT':
       return nextSteps(planning, known);

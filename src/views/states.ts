@@ -4,7 +4,6 @@
  * parsed out of a name. Imports no XState: `flow status` starts here.
  */
 import type { ReleaseContext } from '../../machines/contract.ts';
-import type { EventName } from '../../machines/events.ts';
 import { eventsOf } from '../../machines/guards.ts';
 import { canaryAndRest, FINAL_STATES, milestonesOf, type Topology, wavesOf, without } from '../../machines/topology.ts';
 import { listText } from './text.ts';
@@ -116,12 +115,6 @@ export function phaseOf(state: string, context: ReleaseContext): Phase {
   const events = eventsOf(state, context);
   if (events.includes('ANSWER')) return 'asking';
   return events.includes('NEXT') || state === 'stuck' ? 'resting' : 'working';
-}
-
-/** The events that a person can send now. A route that is only being mended before production leaves nothing to roll back. */
-export function sendable(state: string, context: ReleaseContext): EventName[] {
-  const mending = ['askingWorldMoved', 'reestablishingRoute'].includes(state) && context.returnTo === 'tagged';
-  return eventsOf(state, context).filter((event) => !(event === 'ROLLBACK' && mending));
 }
 
 /** The milestone that is reached or being worked towards, as its place in `milestonesOf`; null on the way back. */

@@ -7,8 +7,9 @@ import type { Question, ReleaseContext, Runs, StepFailure } from '../../machines
 import type { EventName } from '../../machines/events.ts';
 import { mayServe, nextRollbackStep, type RollbackStep } from '../../machines/rollback.ts';
 import { milestonesOf, sameServers, without } from '../../machines/topology.ts';
+import { eventsOf } from '../../machines/guards.ts';
 import type { HistoryEntry, ReleaseDocument } from '../store/document.ts';
-import { nextInWords, type Phase, phaseOf, placeOf, sendable, stateSentence, versionText } from './states.ts';
+import { nextInWords, type Phase, phaseOf, placeOf, stateSentence, versionText } from './states.ts';
 import { type Cell, durationText, listText, type Paint, padded, plainLine, recentTimeText, table } from './text.ts';
 
 /** Who holds the lock, as driver.json tells it. */
@@ -204,7 +205,7 @@ function commandsOf(state: string, phase: Phase, context: ReleaseContext, isDriv
     );
   }
   const does = eventsInWords(state, context);
-  for (const event of sendable(state, context)) {
+  for (const event of eventsOf(state, context)) {
     const words = does[event];
     if (words !== undefined) commands.push({ command: `flow send ${event}`, does: words });
   }

@@ -4,9 +4,9 @@
  */
 import type { ReleaseContext } from '../../machines/contract.ts';
 import type { EventName, Facts, ReleaseEvent } from '../../machines/events.ts';
-import { passes, type Verdict, verdictsOn } from '../../machines/guards.ts';
+import { eventsOf, passes, type Verdict, verdictsOn } from '../../machines/guards.ts';
 import type { ReleaseDocument } from '../store/document.ts';
-import { phaseOf, sendable } from './states.ts';
+import { phaseOf } from './states.ts';
 import { eventsInWords } from './status.ts';
 import { listText, type Paint, plainLine, table, timeText } from './text.ts';
 
@@ -92,7 +92,7 @@ export interface WhyInput {
 /** What can be sent now, and what stands in its way. */
 export function whyView({ document, event, facts, force = [] }: WhyInput): WhyView {
   const { value: state, context } = document.snapshot;
-  const possible = sendable(state, context);
+  const possible = eventsOf(state, context);
   const asked = event === null ? possible : [event];
   return {
     schemaVersion: 1,

@@ -164,6 +164,22 @@ describe('a release by hand', () => {
     expect(history.out).toContain('customers call');
   }, 60_000);
 
+  test('is parked by Ctrl-C in a publish, which goes on by itself', async () => {
+    const at = await world();
+    const { projectDir } = at;
+    await flow(projectDir, 'start', '--to', 'v1.3.8', '--yes');
+    await walk(projectDir, 'tested', 'tagged', 'app1Drained');
+    await at.publishKnobs({ SLEEP_AFTER: 2 });
+    const sending = begin(projectDir, 'send', 'NEXT', '--yes');
+    await expect.poll(async () => await at.publishCount('app1'), { timeout: 10_000 }).toBe(1);
+    sending.child.kill('SIGINT');
+    const parked = await sending.ended;
+    expect([parked.status, parked.err]).toEqual([130, expect.stringContaining('goes on by itself')]);
+    const resumed = await flow(projectDir, 'resume', '--yes');
+    expect(resumed.status, resumed.err).toBe(0);
+    expect(await at.publishCount('app1')).toBe(1);
+  }, 60_000);
+
   test('is parked by Ctrl-C in a soak, which counts only what was observed, and resumed', async () => {
     const { projectDir } = await world({ soakMs: 3_000 });
     await flow(projectDir, 'start', '--to', 'v1.3.8', '--yes');
