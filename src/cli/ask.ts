@@ -26,7 +26,8 @@ export async function confirm(question: string, yes: boolean): Promise<void> {
 
 /** Lets a person edit a text in $VISUAL or $EDITOR; lines that start with `;` are dropped. */
 export function edit(text: string, hint: string): string {
-  const editor = process.env.VISUAL ?? process.env.EDITOR ?? 'vi';
+  // An empty variable is as good as none.
+  const editor = [process.env.VISUAL, process.env.EDITOR].find((name) => name !== undefined && name !== '') ?? 'vi';
   const folder = mkdtempSync(join(tmpdir(), 'flow-notes-'));
   const file = join(folder, 'ChangeLog-section.md');
   try {
