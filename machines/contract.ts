@@ -179,7 +179,7 @@ export interface StepContracts {
       server: string;
       /** The version to be published: the release's own, or the one to restore. */
       version: string;
-      /** The tag or commit it is built from. */
+      /** The route that is proven live; the server must not be in it. */
       serving: string[];
       switched: SwitchEvidence | null;
       /** The operator said to go on although the drain was not proven. */

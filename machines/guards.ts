@@ -36,6 +36,11 @@ function believed(context: ReleaseContext): string[] {
   return context.routes[0] ?? [];
 }
 
+/** Whether the proxy was seen to serve exactly these servers, by workers that are this release's. */
+export function servesExactly(proxy: Facts['proxy'], servers: readonly string[]): boolean {
+  return proxy?.live === true && proxy.servers !== null && sameServers(proxy.servers, servers);
+}
+
 function withFacts(event: ReleaseEvent, judge: (facts: Facts) => Judgement): Judgement {
   return event.facts === undefined ? no('nothing was looked at', 'flow resume') : judge(event.facts);
 }
@@ -90,7 +95,7 @@ const GUARDS = {
     withFacts(event, ({ proxy }) => {
       const expected = believed(context);
       if (proxy === null) return no('the proxy could not be looked at', 'flow resume');
-      if (proxy.live && proxy.servers !== null && sameServers(proxy.servers, expected)) {
+      if (servesExactly(proxy, expected)) {
         return yes(`the proxy serves ${list(expected)}`);
       }
       return no(
@@ -171,9 +176,7 @@ const GUARDS = {
 
   proxyDiffers: (context, event) =>
     withFacts(event, ({ proxy }) =>
-      proxy !== null && !(proxy.live && proxy.servers !== null && sameServers(proxy.servers, believed(context)))
-        ? yes(proxy.because)
-        : no('the proxy is as believed'),
+      proxy !== null && !servesExactly(proxy, believed(context)) ? yes(proxy.because) : no('the proxy is as believed'),
     ),
 } satisfies Record<string, Guard>;
 

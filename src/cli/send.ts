@@ -45,8 +45,6 @@ export async function send(place: Place, word: string, options: SendOptions): Pr
   }
   const event = eventOf(type, document, options);
   const by = thisSender('command line');
-  // The prompt names the revision it shows, so that an answer given to an old picture is refused.
-  const expect = options.expect ?? document.rev;
   const driven = readLiveDriver(place.stateDir) !== null;
   if (!driven) {
     const [decision] = await judge(place, document, [event]);
@@ -61,11 +59,12 @@ export async function send(place: Place, word: string, options: SendOptions): Pr
     type === 'NEXT' && document.snapshot.value === 'tested'
       ? { ...event, notes: await notes(place, document, options) }
       : event;
-  // Without a prompt nobody looked at a revision, and a driver at work moves it all the time.
+  // The prompt names the revision it shows, so that an answer given to an old picture is refused. Without a prompt nobody
+  // looked at one, and a driver at work moves it all the time.
   const request: Request = {
     event: withNotes,
     by,
-    expect: options.expect ?? (options.yes === true || driven ? null : expect),
+    expect: options.expect ?? (options.yes === true || driven ? null : document.rev),
   };
   return await deliver(place, document, request, options.json === true);
 }

@@ -1,6 +1,6 @@
 /** Belief against world, for `flow resume`: what the record says, what is seen, and which differences stop it. Read-only. */
-import { existsSync, readFileSync } from 'node:fs';
-import { recheckStates } from '../../machines/guards.ts';
+import { existsSync } from 'node:fs';
+import { recheckStates, servesExactly } from '../../machines/guards.ts';
 import { loadConfig } from '../config/load.ts';
 import { serverSettings } from '../config/settings.ts';
 import { askVersion } from '../effects/probes.ts';
@@ -9,7 +9,6 @@ import { messageOf } from '../errors.ts';
 import type { ReleaseDocument } from '../store/document.ts';
 import { lookAtProxy } from './facts.ts';
 import type { Place } from './locate.ts';
-import { sameServers } from '../../machines/topology.ts';
 
 export interface Difference {
   what: string;
@@ -32,7 +31,7 @@ export async function differences(world: World, place: Place, document: ReleaseD
   if (rests || effectStepsOn(value) === 'watches') {
     const proxy = await lookAtProxy(world, context);
     const expected = context.routes[0] ?? [];
-    if (proxy !== null && !(proxy.live && proxy.servers !== null && sameServers(proxy.servers, expected))) {
+    if (proxy !== null && !servesExactly(proxy, expected)) {
       found.push({
         what: 'proxy',
         because: `it should serve ${expected.join(' and ')}, but ${proxy.because}`,
@@ -70,7 +69,6 @@ function changedConfig(place: Place, document: ReleaseDocument): Difference | nu
   if (!existsSync(place.configFile))
     return { what: 'config', because: `${place.configFile} is gone; ${pinned}`, stops: false };
   try {
-    readFileSync(place.configFile);
     const { hash } = loadConfig(place.configFile);
     return hash === document.config.hash
       ? null

@@ -2,7 +2,7 @@
  * Being the driver: the lock, the engine, the socket on which other terminals hand in events, and the live figures.
  * One driver at a time. What ends it: the release rests, it was parked (Ctrl-C), or the state could not be written.
  */
-import type { ReleaseEvent } from '../../machines/events.ts';
+import { OPERATOR_EVENTS, type ReleaseEvent } from '../../machines/events.ts';
 import type { Config } from '../config/schema.ts';
 import type { Progress } from '../effects/effect.ts';
 import { createEffects } from '../effects/index.ts';
@@ -100,31 +100,24 @@ export class Driver {
   /** Gathers the facts an event needs and decides it. An accepted event is committed; nothing is performed before `drive`. */
   async decide(request: Request): Promise<Decision> {
     const { engine, world } = this;
-    const stale = (): Decision | null =>
-      request.expect !== null && request.expect !== engine.document.rev
-        ? {
-            accepted: false,
-            verdicts: [],
-            because: `the release is at revision ${engine.document.rev}, not at ${request.expect}: somebody was faster`,
-            rev: engine.document.rev,
-            state: engine.state,
-          }
-        : null;
-    const early = stale();
-    if (early !== null) return early;
+    const refused = (because: string): Decision => ({
+      accepted: false,
+      verdicts: [],
+      because,
+      rev: engine.document.rev,
+      state: engine.state,
+    });
+    const isStale = () => request.expect !== null && request.expect !== engine.document.rev;
+    const stale = () =>
+      refused(`the release is at revision ${engine.document.rev}, not at ${request.expect ?? ''}: somebody was faster`);
+    if (isStale()) return stale();
     const { state } = engine;
     const facts = await gatherFacts(world, state, engine.context, request.event.type);
     // The release may have moved while the facts were gathered: facts of another state prove nothing.
     if (engine.state !== state && request.event.type !== 'ROLLBACK') {
-      return {
-        accepted: false,
-        verdicts: [],
-        because: `the release moved from ${state} to ${engine.state} meanwhile`,
-        rev: engine.document.rev,
-        state: engine.state,
-      };
+      return refused(`the release moved from ${state} to ${engine.state} meanwhile`);
     }
-    return stale() ?? engine.send({ ...request.event, facts }, request.by);
+    return isStale() ? stale() : engine.send({ ...request.event, facts }, request.by);
   }
 
   /** Performs until the release rests and nobody's event is being decided. */
@@ -188,8 +181,7 @@ export class Driver {
   /** Only where the release rests, asks or has ended: nobody wants a message for every step. */
   #notify(document: ReleaseDocument, entry: HistoryEntry): void {
     const { notify: webhooks } = this.world.config;
-    const works = Object.keys((document.snapshot as { children?: object }).children ?? {}).length > 0;
-    if (webhooks.length === 0 || works) return;
+    if (webhooks.length === 0 || this.engine.isWorking) return;
     const telling = notify(webhooks, document, entry).then((problems) => {
       for (const text of problems)
         this.#broadcast({ kind: 'progress', step: entry.to, progress: { kind: 'note', text } });
@@ -205,8 +197,6 @@ export class Driver {
   }
 }
 
-const EVENTS: readonly string[] = ['NEXT', 'ABORT', 'RETEST', 'ROLLBACK', 'ANSWER'];
-
 const text = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
 const record = (value: unknown): Record<string, unknown> | null =>
   typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : null;
@@ -217,7 +207,14 @@ function requestOf(message: unknown): Request | null {
   const event = record(given?.event);
   const by = record(given?.by);
   const type = text(event?.type);
-  if (given === null || event === null || by === null || type === undefined || !EVENTS.includes(type)) return null;
+  if (
+    given === null ||
+    event === null ||
+    by === null ||
+    type === undefined ||
+    !(OPERATOR_EVENTS as readonly string[]).includes(type)
+  )
+    return null;
   const force = Array.isArray(event.force) ? event.force.filter((id): id is string => typeof id === 'string') : [];
   const [reason, notes] = [text(event.reason), text(event.notes)];
   const clean = {

@@ -2,6 +2,7 @@
  * Facts: what is seen, read-only, just before an event is decided. They travel with the event, so that guards stay pure.
  * A look that fails is a fact too ("could not be asked"), never a reason to give up: ROLLBACK has to work in a broken world.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import type { ReleaseContext, SwitchEvidence } from '../../machines/contract.ts';
 import type { EventName, Facts } from '../../machines/events.ts';
 import { looksFor } from '../../machines/guards.ts';
@@ -33,32 +34,14 @@ export async function gatherFacts(
     lookAtServers(world, looks.servers),
     looks.drain ? lookAtDrain(world, context) : {},
     looks.testing ? lookAtTesting(world) : null,
-    looks.preflight ? preflightChecks(world, context) : [],
+    looks.preflight ? preflightChecks(world) : [],
   ]);
   return { proxy, servers, drained, testing, preflight, freeze: activeFreeze(world.config.freeze, world.now()) };
 }
 
+/** What the work answers, or the other where it fails or takes too long. */
 async function within<T>(ms: number, work: Promise<T>, otherwise: T): Promise<T> {
-  const { promise, resolve } = late<T>();
-  const timer = setTimeout(() => {
-    resolve(otherwise);
-  }, ms);
-  try {
-    return await Promise.race([work, promise]);
-  } catch {
-    return otherwise;
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-// Promise.withResolvers is not in Node 20.
-function late<T>(): { promise: Promise<T>; resolve: (value: T) => void } {
-  let resolve: (value: T) => void = () => undefined;
-  const promise = new Promise<T>((settle) => {
-    resolve = settle;
-  });
-  return { promise, resolve };
+  return await Promise.race([work, delay(ms, otherwise, { ref: false })]).catch(() => otherwise);
 }
 
 async function lookAtHealth(world: World, context: ReleaseContext): Promise<Facts['servers']> {
@@ -146,11 +129,9 @@ async function lookAtTesting(world: World): Promise<Facts['testing']> {
   return { commit, serverCommit: answer.commit, because: answer.because };
 }
 
-async function preflightChecks(world: World, context: ReleaseContext): Promise<Facts['preflight']> {
-  const previous = Object.values(context.before).find((version) => version !== null) ?? '';
+async function preflightChecks(world: World): Promise<Facts['preflight']> {
+  const { version, previous } = world.versions;
   return await Promise.all(
-    world.config.preflight.map((check) =>
-      runCheck(world.host, check, { version: context.version, tag: context.version, previous }),
-    ),
+    world.config.preflight.map((check) => runCheck(world.host, check, { version, tag: version, previous })),
   );
 }

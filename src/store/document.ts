@@ -48,8 +48,8 @@ export interface ReleaseDocument {
   by: Sender;
   /** Counts the commits; `--expect` names it. */
   rev: number;
+  /** flow.yaml as it was when the release started; that is what it is carried out with to its end. */
   config: { file: string; hash: string; pinned: unknown };
-  /** Object ids of the refs that tagging is about to move, as they were; the driver restores them on ABORT. */
   snapshot: StoredSnapshot;
   history: HistoryEntry[];
   endedAt: string | null;
