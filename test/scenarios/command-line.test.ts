@@ -1,13 +1,11 @@
 /** The real command line in real processes: exit statuses, streams, a killed driver, a second terminal, Ctrl-C. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { createSandbox, type Sandbox } from '../../src/sandbox/world.ts';
-
-const FLOW = join(dirname(fileURLToPath(import.meta.url)), '../../dist/flow.js');
+import { begin as beginFlow, type Ended, type Running } from './terminal.ts';
 
 let parent = '';
 let sandbox: Sandbox | undefined;
@@ -33,38 +31,10 @@ async function world(options: { soakMs?: number } = {}): Promise<Sandbox> {
   return sandbox;
 }
 
-interface Ended {
-  status: number | null;
-  out: string;
-  err: string;
-}
-interface Running {
-  child: ChildProcess;
-  ended: Promise<Ended>;
-  err(): string;
-}
-
 function begin(cwd: string, ...args: string[]): Running {
-  const child = spawn(process.execPath, [FLOW, ...args], {
-    cwd,
-    stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, CI: '' },
-  });
-  children.push(child);
-  let out = '';
-  let err = '';
-  child.stdout.on('data', (chunk: Buffer) => {
-    out += chunk.toString();
-  });
-  child.stderr.on('data', (chunk: Buffer) => {
-    err += chunk.toString();
-  });
-  const ended = new Promise<Ended>((resolve) => {
-    child.on('close', (status) => {
-      resolve({ status, out, err });
-    });
-  });
-  return { child, ended, err: () => err };
+  const running = beginFlow(cwd, args);
+  children.push(running.child);
+  return running;
 }
 const flow = (cwd: string, ...args: string[]): Promise<Ended> => begin(cwd, ...args).ended;
 

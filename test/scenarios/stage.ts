@@ -12,6 +12,7 @@ import { planRelease, type StartOptions, storeRelease } from '../../src/release/
 import { startLoad, type Load, type LoadTotals } from '../../src/sandbox/load.ts';
 import { createSandbox, type Sandbox, type SandboxOptions } from '../../src/sandbox/world.ts';
 import type { ReleaseDocument } from '../../src/store/document.ts';
+import { begin, type Ended, type Running } from './terminal.ts';
 
 /** Runs git in a folder and returns what it printed. */
 export const git = (dir: string, ...args: string[]): string =>
@@ -32,7 +33,16 @@ export interface Stage {
   /** NEXT until a milestone; throws where it is refused or fails. */
   walkTo(driver: Driver, milestone: string): Promise<void>;
   document(): ReleaseDocument;
-  load(keepAlive?: boolean): Promise<Load>;
+  /** The newest release, if there ever was one. */
+  latest(): ReleaseDocument | null;
+  /** Lets go of the release, so that another process can drive it. */
+  leave(): Promise<void>;
+  /** Starts the real command line in the project; it is ended with the stage. */
+  begin(...args: string[]): Running;
+  /** Runs the real command line in the project to its end. Let go of the release first. */
+  flow(...args: string[]): Promise<Ended>;
+  /** Clients at work, each request on a connection of its own. */
+  load(options?: { ratePerSecond?: number }): Promise<Load>;
   /** Ends the clients and returns what they saw. */
   calm(): Promise<LoadTotals>;
   close(): Promise<void>;
@@ -51,20 +61,22 @@ export async function stage(options: Partial<SandboxOptions> = {}): Promise<Stag
     config: {
       ...config,
       drain: { deadline: '10s', watch: '100ms', ...(config as { drain?: object } | undefined)?.drain },
-      publish: { settle: '3s' },
+      publish: { settle: '3s', ...(config as { publish?: object } | undefined)?.publish },
     },
   });
   const place = await locate(sandbox.projectDir);
   const told: Told[] = [];
   const loads: Load[] = [];
   const drivers: Driver[] = [];
+  const children: Running[] = [];
   const tell = (one: Told) => {
     told.push(one);
   };
+  const latest = () => readLatest(place.stateDir);
   const document = () => {
-    const latest = readLatest(place.stateDir);
-    if (latest === null) throw new Error('there is no release');
-    return latest;
+    const found = latest();
+    if (found === null) throw new Error('there is no release');
+    return found;
   };
   const reopen = async () => {
     const driver = await Driver.open(place, document(), BY, 'testing', tell);
@@ -76,15 +88,27 @@ export async function stage(options: Partial<SandboxOptions> = {}): Promise<Stag
     if (decision.accepted) await driver.drive();
     return decision;
   };
+  const leave = async () => {
+    for (const driver of drivers.splice(0)) await driver.close();
+  };
+  const beginHere = (...args: string[]) => {
+    const running = begin(sandbox.projectDir, args);
+    children.push(running);
+    return running;
+  };
   return {
     sandbox,
     place,
+    leave,
+    begin: beginHere,
+    flow: async (...args) => await beginHere(...args).ended,
     told,
     document,
+    latest,
     reopen,
     send,
     async start(startOptions = {}) {
-      for (const driver of drivers) await driver.close();
+      await leave();
       storeRelease(place, await planRelease(place, startOptions));
       return await reopen();
     },
@@ -100,8 +124,8 @@ export async function stage(options: Partial<SandboxOptions> = {}): Promise<Stag
         }
       }
     },
-    async load(keepAlive = false) {
-      const load = await startLoad({ url: sandbox.url, ratePerSecond: 100, keepAlive, maxSeconds: 120 });
+    async load({ ratePerSecond = 100 } = {}) {
+      const load = await startLoad({ url: sandbox.url, ratePerSecond, keepAlive: false, maxSeconds: 120 });
       loads.push(load);
       return load;
     },
@@ -112,7 +136,8 @@ export async function stage(options: Partial<SandboxOptions> = {}): Promise<Stag
     },
     async close() {
       await Promise.all(loads.splice(0).map((load) => load.stop()));
-      for (const driver of drivers) await driver.close();
+      for (const { child } of children.splice(0)) child.kill('SIGKILL');
+      await leave();
       await sandbox.stop();
       await rm(parent, { recursive: true, force: true });
     },

@@ -1,0 +1,112 @@
+/**
+ * When things go wrong, as a table and as tests. Each row says what an operator will find: what flow does, what is printed, which
+ * command to run next, and how the world stands. The same row is printed in docs/failures.md and held against a real sandbox.
+ */
+import { get } from 'node:http';
+import { afterEach, describe, expect, test } from 'vitest';
+import type { SandboxOptions } from '../../src/sandbox/world.ts';
+import { stage, type Stage } from '../scenarios/stage.ts';
+import type { Ended } from '../scenarios/terminal.ts';
+
+export interface FailureRow {
+  /** What is wrong in the world, as the operator would say it. */
+  situation: string;
+  /** What flow does about it. */
+  does: string;
+  /** A part of what is printed, letter by letter. */
+  sees: string;
+  /** The command that the message names, letter by letter. */
+  run: string;
+  /** Exit status of the command that met the trouble. */
+  exit: number;
+  /** Where the release rests afterwards; null where none was begun. */
+  rests: string | null;
+  /** The servers that answer clients through Nginx afterwards. */
+  serving: readonly string[];
+  /** What each application server answers when it is asked directly; null when it does not answer. */
+  versions: Readonly<Record<string, string | null>>;
+  /** Why clients may see errors; left out where they may see none. Only where the old version itself was gone. */
+  clientsMayFail?: string;
+}
+
+export type FailureRows = Readonly<Record<string, FailureRow>>;
+
+export interface FailureTest {
+  /** What the stage is built with, beyond the ordinary. */
+  stage?: Partial<SandboxOptions>;
+  /** Brings the trouble about, and returns how the command ended that met it. */
+  trouble: (on: Stage) => Promise<Ended>;
+  /** After the row was held against the world: shows that the command the message named works. */
+  mended?: (on: Stage) => Promise<void>;
+}
+
+const CLIENTS_PER_SECOND = 40;
+const ASKED = 16;
+
+/** One test for each row; a row without a test, or a test without a row, does not compile. */
+export function failures<Rows extends FailureRows>(
+  group: string,
+  rows: Rows,
+  tests: Record<keyof Rows & string, FailureTest>,
+): void {
+  let on: Stage | undefined;
+  afterEach(async () => {
+    await on?.close();
+    on = undefined;
+  });
+  describe(group, () => {
+    for (const name of Object.keys(rows) as (keyof Rows & string)[]) {
+      const row: FailureRow | undefined = rows[name];
+      if (row === undefined) continue;
+      const { trouble, mended, ...options } = tests[name];
+      test(`${row.situation}: ${row.does}`, async () => {
+        on = await stage(options.stage);
+        await on.load({ ratePerSecond: CLIENTS_PER_SECOND });
+        const ended = await trouble(on);
+        await expectAsTold(on, row, ended);
+        await on.leave();
+        await mended?.(on);
+        const totals = await on.calm();
+        if (row.clientsMayFail === undefined) expect(totals.failed, JSON.stringify(totals.failures)).toBe(0);
+        else
+          process.stdout.write(
+            `${row.situation}: ${totals.failed} of ${totals.requests} requests failed: ${row.clientsMayFail}\n`,
+          );
+      }, 90_000);
+    }
+  });
+}
+
+async function expectAsTold(on: Stage, row: FailureRow, ended: Ended): Promise<void> {
+  const said = plain(`${ended.err}\n${ended.out}`);
+  expect(said).toContain(row.sees);
+  expect(said).toContain(row.run);
+  expect(ended.status, said).toBe(row.exit);
+  expect(on.latest()?.snapshot.value ?? null).toBe(row.rests);
+  expect(await answering(on.sandbox.url)).toEqual([...row.serving].sort());
+  const versions = await Promise.all(
+    Object.keys(row.versions).map(async (name) => [name, await on.sandbox.runningVersion(name)] as const),
+  );
+  expect(Object.fromEntries(versions)).toEqual(row.versions);
+}
+
+/** Lines as they were meant, whatever the width they were wrapped to. */
+const plain = (text: string): string => text.replaceAll(/\s+/g, ' ');
+
+/** Who answers clients through the proxy: each request on a connection of its own. */
+export async function answering(url: string): Promise<string[]> {
+  const names = new Set<string>();
+  for (let asked = 0; asked < ASKED; asked++) {
+    names.add(
+      await new Promise<string>((resolve) => {
+        get(url, { agent: false, headers: { connection: 'close' } }, (response) => {
+          response.resume();
+          resolve(String(response.headers['x-server'] ?? `status ${response.statusCode}`));
+        }).on('error', (error) => {
+          resolve(error.message);
+        });
+      }),
+    );
+  }
+  return [...names].sort();
+}
