@@ -1,8 +1,9 @@
 /**
  * The shell side of jobs.ts: fed to `sh -s` on the machine of the job, after a header of assignments. Nothing is
- * installed there; it needs a POSIX sh (dash is enough), flock, setsid, sync, mkdir, mv, cat and env.
+ * installed there; it needs a POSIX sh (dash is enough), flock, setsid, sync, mkdir, mv, cat and env;
+ * to end a job also sed, cut and grep.
  *
- * Header: fj_op (start|wait|look) fj_root fj_above (the folder the root is in) fj_id fj_wait, to start also fj_lane fj_epoch
+ * Header: fj_op (start|wait|look|end) fj_root fj_above (the folder the root is in) fj_id fj_wait, to start also fj_lane fj_epoch
  * fj_key fj_cmd fj_in fj_env, and the folders from the job's up to the root as positional parameters. All names begin with fj_, because an assignment to a variable
  * that happens to be exported would change the environment of the command.
  *
@@ -152,6 +153,35 @@ fj_start() {
   fj_answer
 }
 
+fj_members() { # what is left of the job: its session while it is supervised, else whoever holds its lock
+  if [ "$fj_state" = running ]; then
+    # The number of a living session leader names its session; sudo and its like close the lock, so it is not asked for.
+    for fj_stat in /proc/[0-9]*/stat; do
+      fj_fields=$(sed 's/.*) [^ ]* [^ ]* [^ ]* \([^ ]*\) .*/\1/' "$fj_stat" 2>/dev/null)
+      [ "$fj_fields" = "$fj_pid" ] && printf '%s\n' "$fj_stat"
+    done | cut -d / -f 3 | grep -vxF -- "$fj_pid"
+  else
+    for fj_fd in /proc/[0-9]*/fd/9; do
+      [ "$fj_fd" -ef "$fj_dir/lock" ] && printf '%s\n' "$fj_fd"
+    done | cut -d / -f 3
+  fi
+}
+
+fj_end() { # asks what is left of the job to end, and after ten seconds no longer asks; its supervisor still records the status
+  fj_tries=0
+  while fj_look "$fj_dir"; [ "$fj_state" = running ] || [ "$fj_alive" = yes ]; do
+    fj_sig=TERM
+    [ "$fj_tries" -lt 100 ] || fj_sig=KILL
+    [ "$fj_tries" -lt 150 ] || break
+    # Once, or a program that takes its time to end well would be asked again and again.
+    case $fj_tries in
+    0 | 10[0-9] | 1[1-4][0-9]) for fj_member in $(fj_members); do kill -s "$fj_sig" "$fj_member" 2>/dev/null; done ;;
+    esac
+    fj_tries=$((fj_tries + 1))
+    sleep 0.1
+  done
+}
+
 fj_main() {
   exec </dev/null
   fj_umask=$(umask)
@@ -162,6 +192,7 @@ fj_main() {
   # A wait that is cut short leaves its flock for a few seconds: it must not hold the pipes of the answer open.
   case $fj_op in
   start) fj_start "$@" ;;
+  end) fj_end ;;
   wait) [ ! -e "$fj_dir/runner" ] || flock -s -w "$fj_wait" 5 5<"$fj_dir/runner" >/dev/null 2>&1 ;;
   esac
   fj_look "$fj_dir"

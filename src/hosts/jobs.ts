@@ -6,7 +6,8 @@
  * whether to run it again, under a new id, is a person's decision. One job per lane (a server, say) at a time. A driver
  * with an older epoch starts nothing. The shell side is job-script.ts.
  *
- * Deliberately absent: stopping a job (a publish is never cut in half), and deleting old ones.
+ * A job is ended only by `endJob`, which is only called when a person has said so: a publish is never cut in half by itself.
+ * Deliberately absent: deleting old ones.
  */
 import { createHash } from 'node:crypto';
 import { dirname, isAbsolute, join } from 'node:path';
@@ -141,9 +142,21 @@ export async function ensureJob(host: Host, job: Job, watch: JobWatch): Promise<
 
 /** How a job stands, without starting or waiting. Rejects as `ensureJob` does. */
 export async function peekJob(host: Host, root: string, id: string): Promise<JobGlance> {
-  const { state, status, pid } = await callsOf(host, root, id).look();
+  return glanceOf(await callsOf(host, root, id).look());
+}
+
+function glanceOf({ state, status, pid }: Report): JobGlance {
   if (state === 'fenced' || state === 'busy' || state === 'different') throw new TypeError(`look answered ${state}`);
   return { state, ...(status === null ? {} : { status }), ...(pid === null ? {} : { pid }) };
+}
+
+/**
+ * Ends what is left of a job: asks its processes to end, and kills them after ten seconds. The status of a supervised job is
+ * still recorded. Of a lost job everything that holds its lock is ended, a daemon included, because nothing else frees the
+ * lane. Twice is safe: a job that has ended is left alone. Rejects as `ensureJob` does.
+ */
+export async function endJob(host: Host, root: string, id: string): Promise<JobGlance> {
+  return glanceOf(await callsOf(host, root, id).end());
 }
 
 /** A value as one word of a POSIX shell, whatever it holds. Throws UsageError BAD_JOB for a NUL, which no argument can hold. */
@@ -156,6 +169,7 @@ interface Calls {
   start(input: string): Promise<Report>;
   look(signal?: AbortSignal): Promise<Report>;
   wait(signal: AbortSignal): Promise<Report>;
+  end(): Promise<Report>;
 }
 
 function callsOf(host: Host, root: string, id: string): Calls {
@@ -163,13 +177,13 @@ function callsOf(host: Host, root: string, id: string): Calls {
   if (!id.split('/').every((part) => NAME.test(part))) throw badJob('has an unusable id', id);
   const place = `fj_root=${quote(root)} fj_above=${quote(dirname(root))} fj_id=${quote(id)} fj_wait=${WAIT_SECONDS}\n`;
 
-  async function ask(op: 'start' | 'look' | 'wait', header: string, signal?: AbortSignal): Promise<Report> {
+  async function ask(op: 'start' | 'look' | 'wait' | 'end', header: string, signal?: AbortSignal): Promise<Report> {
     const patienceEnds = performance.now() + PATIENCE_MS;
     for (;;) {
       const result = await host.run(['sh', '-s'], {
         input: `${header}${place}${JOB_SCRIPT}`,
         timeoutMs: CALL_TIMEOUT_MS,
-        changesWorld: op === 'start',
+        changesWorld: op === 'start' || op === 'end',
         ...(signal === undefined ? {} : { signal }),
       });
       signal?.throwIfAborted();
@@ -200,6 +214,7 @@ function callsOf(host: Host, root: string, id: string): Calls {
     start: (input) => ask('start', input),
     look: (signal) => ask('look', 'fj_op=look\n', signal),
     wait: (signal) => ask('wait', 'fj_op=wait\n', signal),
+    end: () => ask('end', 'fj_op=end\n'),
   };
 }
 

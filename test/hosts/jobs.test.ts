@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { ensureJob, type Job, type JobEnd, type JobWatch, peekJob, quote } from '../../src/hosts/jobs.ts';
+import { endJob, ensureJob, type Job, type JobEnd, type JobWatch, peekJob, quote } from '../../src/hosts/jobs.ts';
 import type { Argv } from '../../src/hosts/host.ts';
 import { localHost } from '../../src/hosts/local.ts';
 import { bundleProgram } from '../store/programs/bundle.ts';
@@ -394,6 +394,18 @@ describe('a lost job', () => {
     expect(await peekJob(host, root, first.id)).toEqual({ state: 'lost', pid: runner });
   });
 
+  test('is ended on request with all that holds its lock, a daemon included, and frees its lane', async () => {
+    const first = script(`setsid sleep 61 & setsid sleep 62 & echo $! >${join(dir, 'daemon')}; exec sleep 63`);
+    const watching = run(first);
+    const runner = await runnerOf(first.id);
+    await until(() => lines(join(dir, 'daemon')) === 1);
+    process.kill(runner, 'SIGKILL');
+    expect((await watching).end).toMatchObject({ state: 'lost', alive: true });
+    expect(await endJob(host, root, first.id)).toEqual({ state: 'lost', pid: runner });
+    expect((await run(first)).end).toMatchObject({ state: 'lost', alive: false });
+    expect((await run(script('true', { id: 'r-0001/app1/publish.2' }))).end).toMatchObject({ state: 'done' });
+  });
+
   test('of an earlier boot is told apart', async () => {
     const first = script('exec sleep 60');
     const watching = run(first);
@@ -409,6 +421,33 @@ describe('a lost job', () => {
     const watching = run(first);
     process.kill(-(await runnerOf(first.id)), 'SIGTERM');
     expect((await watching).end).toMatchObject({ state: 'done', status: 143 });
+  });
+});
+
+describe('ending a job', () => {
+  test('ends its command and what that started, but no daemon, and records the status', async () => {
+    const it = script(`setsid sleep 30 & echo $! >${join(dir, 'daemon')}; sleep 31 & while :; do sleep 0.05; done`);
+    const watching = run(it);
+    await runnerOf(it.id);
+    await until(() => lines(join(dir, 'daemon')) === 1);
+    const daemon = Number(readFileSync(join(dir, 'daemon'), 'utf8'));
+    ends.push(() => process.kill(daemon, 'SIGKILL'));
+    expect(await endJob(host, root, it.id)).toMatchObject({ state: 'done', status: 143 });
+    expect((await watching).end).toMatchObject({ state: 'done', status: 143 });
+    expect(existsSync(`/proc/${daemon}`)).toBe(true);
+    expect(await endJob(host, root, it.id)).toMatchObject({ state: 'done', status: 143 });
+  });
+
+  test('kills one that does not end when it is asked', async () => {
+    const it = script(`trap '' TERM; while :; do sleep 0.05; done`);
+    const watching = run(it);
+    await runnerOf(it.id);
+    expect(await endJob(host, root, it.id)).toMatchObject({ state: 'done', status: 137 });
+    expect((await watching).end).toMatchObject({ state: 'done', status: 137 });
+  }, 20_000);
+
+  test('does nothing to one that never was', async () => {
+    expect(await endJob(host, root, 'r-0001/app1/publish.9')).toEqual({ state: 'absent' });
   });
 });
 
