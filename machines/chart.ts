@@ -9,6 +9,7 @@ import type {
   EffectName,
   EffectOutput,
   Evidence,
+  JobMode,
   ReleaseContext,
   ReleaseInput,
   StepFailure,
@@ -111,9 +112,17 @@ export function answered(
   };
 }
 
-/** The lost job keeps its number: what is probed is that attempt's result. */
-export const probing = (step: string): never =>
+/** The job that was asked about keeps its number: the same attempt is probed, attached to, or ended. */
+export const sameJob = (step: string, jobMode: JobMode): never =>
   change((context) => ({
-    probeOnly: true,
+    jobMode,
     attempts: { ...context.attempts, [step]: (context.attempts[step] ?? 1) - 1 },
   }));
+
+/** The answers to a job that was lost or is silent. Where nothing can be rolled back, only these. */
+export const jobAnswers = (asking: string, step: string) => [
+  answered(asking, 'worked', step, sameJob(step, 'probe')),
+  answered(asking, 'wait', step, sameJob(step, 'run')),
+  answered(asking, 'end', step, sameJob(step, 'end')),
+  answered(asking, 'again', step),
+];

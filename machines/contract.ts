@@ -25,7 +25,7 @@ export interface Choice {
 export interface Question {
   /** Unique within the release, so that an answer meant for an older question is refused. */
   id: string;
-  kind: 'drainOverdue' | 'jobLost' | 'soakInconclusive' | 'worldMoved';
+  kind: 'drainOverdue' | 'jobLost' | 'jobSilent' | 'soakInconclusive' | 'worldMoved';
   text: string;
   choices: Choice[];
 }
@@ -141,6 +141,12 @@ export type Evidence =
   | MergeBackEvidence
   | UndoEvidence;
 
+/**
+ * `run`: start the job, or attach to it. `probe`: it was lost and the operator says that it worked, so only its result is proven.
+ * `end`: the operator wants it ended.
+ */
+export type JobMode = 'run' | 'probe' | 'end';
+
 interface StepInput {
   /** The state that invokes the effect. */
   step: string;
@@ -152,7 +158,7 @@ interface StepInput {
 /** Input and output of every effect, by name. The runtime must provide exactly these. */
 export interface StepContracts {
   runTests: {
-    input: StepInput & { mode: 'run' | 'probe' };
+    input: StepInput & { mode: JobMode };
     output: { outcome: 'done'; evidence: TestingEvidence } | { outcome: 'ask'; question: Question };
   };
   tag: {
@@ -184,8 +190,9 @@ export interface StepContracts {
       switched: SwitchEvidence | null;
       /** The operator said to go on although the drain was not proven. */
       drainWaived: boolean;
-      /** `probe`: the job was lost and the operator says that it worked, so only its result is proven. */
-      mode: 'run' | 'probe';
+      mode: JobMode;
+      /** The commit that the release tagged and pushed; null where it did not (a rollback, or the version before). */
+      commit: string | null;
     };
     output: { outcome: 'done'; evidence: PublishEvidence } | { outcome: 'ask'; question: Question };
   };
@@ -244,8 +251,8 @@ export interface ReleaseContext extends ReleaseInput {
   question: Question | null;
   /** The milestone to return to after an answered question or a reverted route. */
   returnTo: string | null;
-  /** Whether the operator answered that a lost job worked. */
-  probeOnly: boolean;
+  /** How the next job is gone about, by the operator's answer. */
+  jobMode: JobMode;
   /** Whether the new version has ever had customers. */
   served: boolean;
   /** Servers that were found unhealthy when the rollback began. */

@@ -25,6 +25,12 @@ export const unknownNow = (context: ReleaseContext, server: string): Partial<Rel
   runs: { ...context.runs, [server]: 'unknown' },
 });
 
+/** The commit that this release tagged, where the version to be published is its own. */
+function taggedCommit(context: ReleaseContext, version: string): string | null {
+  const { tagging } = context.evidence;
+  return tagging !== undefined && 'tag' in tagging && tagging.tag === version ? tagging.commit : null;
+}
+
 export function publishingState({
   step,
   server,
@@ -47,14 +53,15 @@ export function publishingState({
         serving: context.routes[0] ?? [],
         switched: context.switched,
         drainWaived: context.drainWaived.includes(server),
-        mode: context.probeOnly ? 'probe' : 'run',
+        mode: context.jobMode,
+        commit: taggedCommit(context, version(context)),
       }),
       onDone: [
         {
           guard: ({ event }) => event.output.outcome === 'ask',
           target: asking,
           actions: change((_context, { output }: Done<'publish'>) =>
-            output.outcome === 'ask' ? { question: output.question, probeOnly: false } : {},
+            output.outcome === 'ask' ? { question: output.question, jobMode: 'run' as const } : {},
           ),
         },
         {
@@ -65,7 +72,7 @@ export function publishingState({
                   runs: { ...context.runs, [server]: becomes },
                   unhealthy: context.unhealthy.filter((name) => name !== server),
                   evidence: keep(context, step, output.evidence),
-                  probeOnly: false,
+                  jobMode: 'run' as const,
                 }
               : {},
           ),
@@ -76,7 +83,7 @@ export function publishingState({
         actions: change((context, event: Failed) => {
           const failure = failureOf(step, event);
           const untouched = { runs: { ...context.runs, [server]: context.ranBefore[server] ?? ('unknown' as const) } };
-          return { failure, probeOnly: false, ...(failure.kind === 'unsafe' ? untouched : {}) };
+          return { failure, jobMode: 'run' as const, ...(failure.kind === 'unsafe' ? untouched : {}) };
         }),
       },
     },

@@ -7,23 +7,24 @@
  */
 import type { ReleaseContext, ReleaseInput } from './contract.ts';
 import {
+  answered,
   change,
   type Done,
   entering,
   type Failed,
   failureOf,
   foundation,
+  jobAnswers,
   keep,
   type States,
   stepInput,
 } from './chart.ts';
-import { passes, verdictsOn } from './guards.ts';
 import { returningStates } from './returning.ts';
 import { recheck, rolloutStates } from './rollout.ts';
 import type { Topology } from './topology.ts';
 
 /** Raised when a snapshot of an older chart could no longer be read by this one. */
-const CHART_VERSION = 1;
+const CHART_VERSION = 2;
 
 /** The id of the chart: its version, and the topology it was generated from. */
 export function machineId(topology: Topology): string {
@@ -45,7 +46,7 @@ function firstContext(input: ReleaseInput): ReleaseContext {
     failure: null,
     question: null,
     returnTo: null,
-    probeOnly: false,
+    jobMode: 'run',
     served: false,
     unhealthy: [],
     rollback: null,
@@ -70,54 +71,37 @@ function preparingStates(firstProductionStep: string): States {
       invoke: {
         id: 'testing',
         src: 'runTests',
-        input: ({ context }) => ({ ...stepInput('testing', context), mode: context.probeOnly ? 'probe' : 'run' }),
+        input: ({ context }) => ({ ...stepInput('testing', context), mode: context.jobMode }),
         onDone: [
           {
             guard: ({ event }) => event.output.outcome === 'ask',
             target: 'askingTest',
             actions: change((_context, { output }: Done<'runTests'>) =>
-              output.outcome === 'ask' ? { question: output.question } : {},
+              output.outcome === 'ask' ? { question: output.question, jobMode: 'run' as const } : {},
             ),
           },
           {
             target: 'tested',
             actions: change((context, { output }: Done<'runTests'>) =>
               output.outcome === 'done'
-                ? { evidence: keep(context, 'testing', output.evidence), probeOnly: false }
+                ? { evidence: keep(context, 'testing', output.evidence), jobMode: 'run' as const }
                 : {},
             ),
           },
         ],
         onError: {
           target: 'planned',
-          actions: change((_context, event: Failed) => ({ failure: failureOf('testing', event), probeOnly: false })),
+          actions: change((_context, event: Failed) => ({
+            failure: failureOf('testing', event),
+            jobMode: 'run' as const,
+          })),
         },
       },
     },
-    // The publish to the test server was lost: nobody knows whether it happened.
+    // The publish to the test server was lost, so nobody knows whether it happened; or it is silent.
     askingTest: {
       on: {
-        ANSWER: [
-          {
-            guard: ({ context, event }) =>
-              event.choice === 'worked' && passes(verdictsOn('askingTest', context, event)),
-            target: 'testing',
-            actions: change((context) => ({
-              probeOnly: true,
-              // The lost job keeps its number: what is probed is that attempt's result.
-              attempts: { ...context.attempts, testing: (context.attempts.testing ?? 1) - 1 },
-            })),
-          },
-          {
-            guard: ({ context, event }) => event.choice === 'again' && passes(verdictsOn('askingTest', context, event)),
-            target: 'testing',
-          },
-          {
-            guard: ({ context, event }) => passes(verdictsOn('askingTest', context, event)),
-            target: 'planned',
-            actions: change(() => ({ question: null })),
-          },
-        ],
+        ANSWER: [...jobAnswers('askingTest', 'testing'), answered('askingTest', 'stop', 'planned')],
       },
     },
     tested: {

@@ -9,8 +9,8 @@ import {
   type Done,
   type Failed,
   failureOf,
+  jobAnswers,
   keep,
-  probing,
   type StateConfig,
   type States,
   stepInput,
@@ -34,7 +34,7 @@ const begin = (context: ReleaseContext, why: string, unhealthy: string[]): Parti
     unhealthy,
     question: null,
     returnTo: null,
-    probeOnly: false,
+    jobMode: 'run',
     bad: hasServed(context) ? { version: context.version, because } : context.bad,
   };
 };
@@ -73,7 +73,7 @@ const returningStep = (step: string, more: (context: ReleaseContext) => Partial<
 
 const stuckBecause = (step: string) => ({
   target: 'stuck',
-  actions: change((_context, event: Failed) => ({ failure: failureOf(step, event), probeOnly: false })),
+  actions: change((_context, event: Failed) => ({ failure: failureOf(step, event), jobMode: 'run' as const })),
 });
 
 /** The route that drains a server during a rollback: where no server is good, all the others carry the load meanwhile. */
@@ -198,10 +198,7 @@ function serverStates(wave: Wave): States {
     }),
     [askingRestore]: {
       on: {
-        ANSWER: [
-          answered(askingRestore, 'worked', restoring, probing(restoring)),
-          answered(askingRestore, 'again', restoring),
-        ],
+        ANSWER: jobAnswers(askingRestore, restoring),
       },
     },
     [`rejoining${upper}`]: movingState(`rejoining${upper}`, (context) => routeWith(context, server), {}),

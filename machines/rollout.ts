@@ -10,8 +10,8 @@ import {
   entering,
   type Failed,
   failureOf,
+  jobAnswers,
   keep,
-  probing,
   type StateConfig,
   type States,
   stepInput,
@@ -83,11 +83,7 @@ function publishStates(wave: Wave, before: string, after: string): States {
     },
     [asking]: {
       on: {
-        ANSWER: [
-          answered(asking, 'worked', step, probing(step)),
-          answered(asking, 'again', step),
-          answered(asking, 'rollback', 'rollingBack', beginRollback),
-        ],
+        ANSWER: [...jobAnswers(asking, step), answered(asking, 'rollback', 'rollingBack', beginRollback)],
         ROLLBACK: rollback,
       },
     },

@@ -22,15 +22,27 @@ export function publish(world: World): Effects['publish'] {
         `There is no tag ${input.version || '(none)'} to publish to ${server.name} from. Nothing was started. Fetch it: git fetch --tags ${world.config.git.remote}`,
       );
     }
+    if (input.commit !== null && input.commit !== commit) {
+      throw new StepError(
+        'TAG_MOVED',
+        'unsafe',
+        `The tag ${input.version} is at ${commit.slice(0, 10)}, but this release tested and pushed ${input.commit.slice(0, 10)}. Nothing was started. Put it back: git tag -f ${input.version} ${input.commit.slice(0, 10)}, then: flow send NEXT`,
+      );
+    }
     const restoring = input.step.startsWith('restoring');
     let ended = { job: jobId({ ...input, server }), exitStatus: null as number | null, seconds: 0, printed: '' };
-    if (input.mode === 'run') {
+    if (input.mode !== 'probe') {
       const job = await runServerJob(
         world,
         {
           ...input,
+          mode: input.mode,
           server,
           commit,
+          stands: `${server.name} receives no traffic, and nobody can say what it runs.`,
+          next: restoring
+            ? `Mend it, then: flow send ROLLBACK`
+            : `Mend it and send NEXT to try again, or: flow send ROLLBACK`,
           assertSafe: () => assertOutOfRotation(world, input),
           choices: [
             { choice: 'worked', does: `prove that ${server.name} runs ${input.version} and is healthy, and go on` },

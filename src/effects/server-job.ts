@@ -4,19 +4,20 @@
  * Running it twice is safe: the job's id is fixed by release, server, step and attempt, so a second call attaches or takes the
  * result; the proof is read-only.
  */
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Question } from '../../machines/contract.ts';
+import type { JobMode, Question } from '../../machines/contract.ts';
 import { fill } from '../config/placeholders.ts';
 import type { ServerSettings } from '../config/settings.ts';
 import { StateError, StepError } from '../errors.ts';
 import type { Argv } from '../hosts/host.ts';
-import { ensureJob, peekJob } from '../hosts/jobs.ts';
+import { endJob, ensureJob, type Job, type JobEnd, otherJobAtWork, peekJob } from '../hosts/jobs.ts';
 import type { EffectTools } from './effect.ts';
+import { type JobOutput, jobOutput } from './job-output.ts';
 import { placeholderValues } from './placeholder-values.ts';
 import { askHealth, askVersion, type VersionAnswer } from './probes.ts';
 import type { World } from './world.ts';
 
-const PRINTED_LIMIT = 2_000;
 const PROBE_EVERY_MS = 50;
 
 export interface ServerJob {
@@ -30,7 +31,13 @@ export interface ServerJob {
   commit: string;
   /** Tried again right before the job starts; throws StepError `unsafe` when it must not. Not asked of a job that was started before. */
   assertSafe(): Promise<void>;
+  /** `run`: start it or attach to it; `end`: end it, or the one that is in its way. */
+  mode: Exclude<JobMode, 'probe'>;
+  /** The choices when it was lost. */
   choices: Question['choices'];
+  /** How the world stands when it failed, and what to do next; each a sentence. */
+  stands: string;
+  next: string;
 }
 
 export interface JobEvidence {
@@ -53,8 +60,9 @@ async function publishCommand(world: World, job: ServerJob): Promise<Argv> {
 }
 
 /**
- * Runs the publish to its end, once. Throws StepError PUBLISH_FAILED (rejected) when it exits with another status than 0,
- * PUBLISH_BUSY (unsafe), what `assertSafe` throws, and StateError FENCED when another driver took over.
+ * Runs the publish to its end, once. While another job works in flow's tree it is waited for, because the tree is about to change
+ * under it. Throws StepError PUBLISH_FAILED or PUBLISH_ENDED (rejected) when it exits with another status than 0, what
+ * `assertSafe` throws, StateError FENCED when another driver took over, and the signal's reason: the job goes on then.
  */
 export async function runServerJob(
   world: World,
@@ -63,81 +71,160 @@ export async function runServerJob(
 ): Promise<{ ended: JobEvidence } | { ask: Question }> {
   const id = jobId(job);
   const glance = await peekJob(world.host, world.jobs, id);
-  if (glance.state === 'absent' || glance.state === 'claimed') {
-    await world.repository.prepareWorktree(world.worktree, job.commit);
-    // Last, so that nothing lies between the look and the start.
-    await job.assertSafe();
-    tools.signal.throwIfAborted();
-  } else {
-    tools.report({ kind: 'note', text: `the publish ${id} was started before; attaching to it` });
+  const started = glance.state !== 'absent' && glance.state !== 'claimed';
+  if (started) {
+    if (job.mode === 'end') await end(world, id, tools);
+    else tools.report({ kind: 'note', text: `the publish ${id} was started before; attaching to it` });
+    return await attend(world, job, id, tools, { attachOnly: true });
   }
-  let printed = '';
-  let lastOutputAt = performance.now();
-  const watchdog = setInterval(() => {
-    const silentMs = performance.now() - lastOutputAt;
-    if (silentMs < world.config.publish.silence) return;
-    tools.report({
-      kind: 'note',
-      text: `the publish to ${job.server.name} has printed nothing for ${Math.round(silentMs / 1_000)} s; it goes on. Look at it: ${id}`,
-    });
-    lastOutputAt = performance.now();
-  }, 1_000);
-  try {
-    // Not bound to the signal: a publish is never cut in half, so the step ends when the job has ended.
-    const end = await ensureJob(
-      world.host,
-      {
-        root: world.jobs,
-        id,
-        lane: job.server.name,
-        epoch: world.epoch,
-        argv: await publishCommand(world, job),
-        cwd: world.worktree,
-        stdin: world.config.publish.answer,
-      },
-      {
-        onOutput: (chunk) => {
-          lastOutputAt = performance.now();
-          const text = chunk.toString('utf8');
-          printed = (printed + text).slice(-PRINTED_LIMIT);
-          tools.report({ kind: 'output', text });
-        },
-      },
-    );
-    switch (end.state) {
-      case 'done':
-        if (end.status !== 0) {
-          throw new StepError(
-            'PUBLISH_FAILED',
-            'rejected',
-            `The publish of ${job.version} to ${job.server.name} ended with exit status ${end.status}. ${job.server.name} receives no traffic, and nobody can say what it runs. ` +
-              `Its last line: ${printed.trim().split('\n').at(-1) ?? '(nothing)'}. Mend it and send NEXT to try again, or: flow send ROLLBACK`,
-          );
-        }
-        return { ended: { job: id, exitStatus: end.status, seconds: end.seconds ?? 0, printed: printed.trim() } };
-      case 'lost':
-        return { ask: await lostQuestion(world, job, id) };
-      case 'busy':
-        throw new StepError(
-          'PUBLISH_BUSY',
-          'unsafe',
-          `Another job works on ${job.server.name}: ${end.by}. Nothing was started. When it has ended: flow send NEXT`,
-        );
-      case 'fenced':
-        throw new StateError(
-          'FENCED',
-          `Another driver has taken over; nothing was started on ${job.server.name}. See who: flow status`,
-        );
-      case 'absent':
-        throw new StepError(
-          'PUBLISH_ABSENT',
-          'unknownOutcome',
-          `The job ${id} has vanished from ${world.jobs}. Look at ${job.server.name} before going on: flow status`,
-        );
+  for (let mayEnd = job.mode === 'end'; ; mayEnd = false) {
+    const other = await otherJobAtWork(world.host, world.jobs, id);
+    if (other === null) break;
+    if (mayEnd) {
+      await end(world, other, tools);
+      continue;
     }
-  } finally {
-    clearInterval(watchdog);
+    tools.report({ kind: 'note', text: `${other} is still at work; it is waited for` });
+    const asked = await waitFor(world, job, other, tools);
+    if (asked !== null) return { ask: asked };
   }
+  await world.repository.prepareWorktree(world.worktree, job.commit);
+  // Last, so that nothing lies between the look and the start.
+  await job.assertSafe();
+  tools.signal.throwIfAborted();
+  return await attend(world, job, id, tools, { attachOnly: false });
+}
+
+async function end(world: World, id: string, tools: EffectTools): Promise<void> {
+  tools.report({ kind: 'note', text: `ending ${id}` });
+  await endJob(world.host, world.jobs, id);
+}
+
+/** Watches a job until it has ended or has been silent for too long; null stands for silence. The signal ends the watching only. */
+async function watch(
+  world: World,
+  job: Job,
+  output: JobOutput,
+  tools: EffectTools,
+  options: { attachOnly: boolean },
+): Promise<JobEnd | null> {
+  const silent = new AbortController();
+  const forget = output.onSilence(world.config.publish.silence, () => {
+    silent.abort();
+  });
+  try {
+    return await ensureJob(world.host, job, {
+      ...options,
+      signal: AbortSignal.any([tools.signal, silent.signal]),
+      onOutput: (chunk) => {
+        output.take(chunk);
+      },
+    });
+  } catch (error) {
+    if (silent.signal.aborted && !tools.signal.aborted && error === silent.signal.reason) return null;
+    throw error;
+  } finally {
+    forget();
+  }
+}
+
+async function jobOf(world: World, job: ServerJob, id: string): Promise<Job> {
+  return {
+    root: world.jobs,
+    id,
+    lane: job.server.name,
+    epoch: world.epoch,
+    argv: await publishCommand(world, job),
+    cwd: world.worktree,
+    stdin: world.config.publish.answer,
+  };
+}
+
+/** The step's own job, to its end. */
+async function attend(
+  world: World,
+  job: ServerJob,
+  id: string,
+  tools: EffectTools,
+  options: { attachOnly: boolean },
+): Promise<{ ended: JobEvidence } | { ask: Question }> {
+  const output = jobOutput(tools, join(world.jobs, id, 'out'));
+  const ended = await watch(world, await jobOf(world, job, id), output, tools, options);
+  const { name } = job.server;
+  if (ended === null) return { ask: await silentQuestion(world, job, id, output) };
+  switch (ended.state) {
+    case 'done': {
+      const { status } = ended;
+      if (status === 0)
+        return { ended: { job: id, exitStatus: 0, seconds: ended.seconds ?? 0, printed: output.printed() } };
+      const stands = `${job.stands} Its last words: ${output.lastWords()}. All of them: ${join(world.jobs, id, 'out')}.`;
+      if (job.mode === 'end')
+        throw new StepError(
+          'PUBLISH_ENDED',
+          'rejected',
+          `The publish of ${job.version} to ${name} was ended as you said (exit status ${status}). ${stands} ${job.next}`,
+        );
+      throw new StepError(
+        'PUBLISH_FAILED',
+        'rejected',
+        `The publish of ${job.version} to ${name} ended with exit status ${status}. ${stands} ${job.next}`,
+      );
+    }
+    case 'lost':
+      return { ask: await lostQuestion(world, job, id) };
+    case 'fenced':
+      throw new StateError(
+        'FENCED',
+        `Another driver has taken over; nothing was started on ${name}. See who: flow status`,
+      );
+    case 'busy':
+      throw new StepError(
+        'PUBLISH_BUSY',
+        'unsafe',
+        `${ended.by} began to work on ${name} at the same moment. Nothing was started. When it has ended: flow send NEXT`,
+      );
+    case 'absent':
+      throw new StepError(
+        'PUBLISH_ABSENT',
+        'unknownOutcome',
+        `The job ${id} has vanished from ${world.jobs}. Look at ${name} before going on: flow status`,
+      );
+  }
+}
+
+/** Another job, until it no longer is at work; a question where it is silent for too long, or has left processes behind. */
+async function waitFor(world: World, job: ServerJob, other: string, tools: EffectTools): Promise<Question | null> {
+  const output = jobOutput(tools, join(world.jobs, other, 'out'));
+  const ended = await watch(world, await jobOf(world, job, other), output, tools, { attachOnly: true });
+  if (ended === null) return await silentQuestion(world, job, other, output);
+  return ended.state === 'lost' && ended.alive ? leftoverQuestion(job, other) : null;
+}
+
+const waitOrEnd = (name: string, id: string) => [
+  { choice: 'wait', does: 'go on waiting; it is asked again when nothing is printed for as long again' },
+  { choice: 'end', does: `end ${id}: it is asked to stop, and killed after 10 s; ${name} may be half published` },
+];
+
+async function silentQuestion(world: World, job: ServerJob, id: string, output: JobOutput): Promise<Question> {
+  const { pid } = await peekJob(world.host, world.jobs, id);
+  const seconds = Math.round(world.config.publish.silence / 1_000);
+  return {
+    id: `jobSilent.${job.step}.${job.attempt}`,
+    kind: 'jobSilent',
+    text:
+      `The publish ${id} has printed nothing for ${seconds} s, and still runs. Its last words: ${output.lastWords()}. ` +
+      `Look at it: ps -o pid,etime,args -s ${pid ?? '?'}`,
+    choices: waitOrEnd(job.server.name, id),
+  };
+}
+
+function leftoverQuestion(job: ServerJob, id: string): Question {
+  return {
+    id: `jobSilent.${job.step}.${job.attempt}`,
+    kind: 'jobSilent',
+    text: `The publish ${id} was cut off, but processes of it still run, so nothing else may be published.`,
+    choices: waitOrEnd(job.server.name, id),
+  };
 }
 
 async function lostQuestion(world: World, job: ServerJob, id: string): Promise<Question> {

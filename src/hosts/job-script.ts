@@ -3,7 +3,7 @@
  * installed there; it needs a POSIX sh (dash is enough), flock, setsid, sync, mkdir, mv, cat and env;
  * to end a job also sed, cut and grep.
  *
- * Header: fj_op (start|wait|look|end) fj_root fj_above (the folder the root is in) fj_id fj_wait, to start also fj_lane fj_epoch
+ * Header: fj_op (start|wait|look|busy|end) fj_root fj_above (the folder the root is in) fj_id fj_wait, to start also fj_lane fj_epoch
  * fj_key fj_cmd fj_in fj_env, and the folders from the job's up to the root as positional parameters. All names begin with fj_, because an assignment to a variable
  * that happens to be exported would change the environment of the command.
  *
@@ -83,10 +83,16 @@ fj_fence() { # from here on one starter at a time; one older than the newest dri
 
 fj_lane_is_free() {
   fj_other=
-  { read -r fj_other <"$fj_root/.lanes/$fj_lane"; } 2>/dev/null
+  { read -r fj_other <"$fj_root/.lanes/$1"; } 2>/dev/null
   if [ -z "$fj_other" ] || [ "$fj_other" = "$fj_id" ]; then return 0; fi
   fj_look "$fj_root/$fj_other"
   [ "$fj_state" != running ] && [ "$fj_alive" = no ]
+}
+
+fj_busy() { # the first job that is at work in any lane
+  for fj_file in "$fj_root"/.lanes/*; do
+    if ! fj_lane_is_free "$(printf '%s\n' "$fj_file" | sed 's|.*/||')"; then fj_state=busy fj_by=$fj_other; fj_answer; fi
+  done
 }
 
 fj_supervise='
@@ -126,7 +132,7 @@ fj_start() {
     fj_answer
     ;;
   esac
-  if ! fj_lane_is_free; then fj_state=busy fj_by=$fj_other; fj_answer; fi
+  if ! fj_lane_is_free "$fj_lane"; then fj_state=busy fj_by=$fj_other; fj_answer; fi
   # Written anew even where a starter died on the way: what it wrote need not have reached the disk.
   mkdir -p "$fj_dir" && printf '%s\n' "$fj_cmd" >"$fj_dir/cmd" && printf '%s' "$fj_in" >"$fj_dir/in" &&
     printf '%s\n' "$fj_key" >"$fj_dir/key" && printf '%s\n' "$fj_now" >"$fj_dir/boot" && : >"$fj_dir/out" &&
@@ -192,6 +198,7 @@ fj_main() {
   # A wait that is cut short leaves its flock for a few seconds: it must not hold the pipes of the answer open.
   case $fj_op in
   start) fj_start "$@" ;;
+  busy) fj_busy ;;
   end) fj_end ;;
   wait) [ ! -e "$fj_dir/runner" ] || flock -s -w "$fj_wait" 5 5<"$fj_dir/runner" >/dev/null 2>&1 ;;
   esac

@@ -150,6 +150,12 @@ function glanceOf({ state, status, pid }: Report): JobGlance {
   return { state, ...(status === null ? {} : { status }), ...(pid === null ? {} : { pid }) };
 }
 
+/** The id of a job that is at work under this root, its own excepted; null when none is. Rejects as `ensureJob` does. */
+export async function otherJobAtWork(host: Host, root: string, id: string): Promise<string | null> {
+  const report = await callsOf(host, root, id).busy();
+  return report.state === 'busy' ? report.by : null;
+}
+
 /**
  * Ends what is left of a job: asks its processes to end, and kills them after ten seconds. The status of a supervised job is
  * still recorded. Of a lost job everything that holds its lock is ended, a daemon included, because nothing else frees the
@@ -170,6 +176,7 @@ interface Calls {
   look(signal?: AbortSignal): Promise<Report>;
   wait(signal: AbortSignal): Promise<Report>;
   end(): Promise<Report>;
+  busy(): Promise<Report>;
 }
 
 function callsOf(host: Host, root: string, id: string): Calls {
@@ -177,7 +184,11 @@ function callsOf(host: Host, root: string, id: string): Calls {
   if (!id.split('/').every((part) => NAME.test(part))) throw badJob('has an unusable id', id);
   const place = `fj_root=${quote(root)} fj_above=${quote(dirname(root))} fj_id=${quote(id)} fj_wait=${WAIT_SECONDS}\n`;
 
-  async function ask(op: 'start' | 'look' | 'wait' | 'end', header: string, signal?: AbortSignal): Promise<Report> {
+  async function ask(
+    op: 'start' | 'look' | 'wait' | 'busy' | 'end',
+    header: string,
+    signal?: AbortSignal,
+  ): Promise<Report> {
     const patienceEnds = performance.now() + PATIENCE_MS;
     for (;;) {
       const result = await host.run(['sh', '-s'], {
@@ -215,6 +226,7 @@ function callsOf(host: Host, root: string, id: string): Calls {
     look: (signal) => ask('look', 'fj_op=look\n', signal),
     wait: (signal) => ask('wait', 'fj_op=wait\n', signal),
     end: () => ask('end', 'fj_op=end\n'),
+    busy: () => ask('busy', 'fj_op=busy\n'),
   };
 }
 

@@ -133,9 +133,10 @@ export class Engine {
   get isParked(): boolean {
     return this.#parked;
   }
-  /** Whether the running effect may be waiting for a job, which goes on without flow. */
+  /** Whether the pending effect may have started a job, which goes on without flow. */
   get runsJob(): boolean {
-    return this.#running?.src === 'publish' || this.#running?.src === 'runTests';
+    const src = this.#pending()?.src;
+    return src === 'publish' || src === 'runTests';
   }
 
   /**

@@ -20,6 +20,10 @@ export interface PublishKnobs {
   PRINT_MB?: number;
   /** Never ends, before anything is changed. */
   HANG?: 1;
+  /** Leaves a process behind that holds what publish.sh prints to. */
+  DAEMON?: 1;
+  /** Reads a further answer from the terminal, which it does not have. */
+  ASK_TERMINAL?: 1;
   /** How long the new process may take until it answers, in milliseconds, instead of 10 000. */
   PATIENCE_MS?: number;
 }
@@ -62,7 +66,7 @@ version=$(git describe --tags --exact-match --match 'v*' 2>/dev/null) ||
   version=$(git describe --tags --always --match 'v*') || exit 1
 build=$(git rev-parse --short=7 HEAD) || exit 1
 
-EXIT_WITH= EXIT_AFTER= SLEEP_BEFORE= SLEEP_AFTER= ASK_AGAIN= PRINT_MB= HANG= PATIENCE_MS=10000
+EXIT_WITH= EXIT_AFTER= SLEEP_BEFORE= SLEEP_AFTER= ASK_AGAIN= PRINT_MB= HANG= DAEMON= ASK_TERMINAL= PATIENCE_MS=10000
 for knobs in "$dir/../../publish-knobs.sh" "$dir/publish-knobs.sh"; do
   if [ -f "$knobs" ]; then . "$knobs"; fi
 done
@@ -94,6 +98,11 @@ echo "$(date -u +%Y-%m-%dT%H:%M:%SZ) $version $$" >> "$dir/publishes.log" || exi
 if [ -n "$SLEEP_BEFORE" ]; then sleep "$SLEEP_BEFORE"; fi
 if [ -n "$ASK_AGAIN" ]; then confirm "Really replace what runs on $server?"; fi
 if [ -n "$PRINT_MB" ]; then yes 'copying quickpay to its server, block after block' | head -c "\${PRINT_MB}000000"; echo; fi
+if [ -n "$ASK_TERMINAL" ]; then
+  printf 'Passphrase: '
+  read -r answer < /dev/tty || exit 1
+fi
+if [ -n "$DAEMON" ]; then setsid "$dir/quickpay" -wait 1 1 60000 & fi
 if [ -n "$HANG" ]; then while :; do sleep 1; done; fi
 if [ -n "$EXIT_WITH" ]; then
   echo "$server could not be reached." >&2

@@ -102,11 +102,16 @@ function answerSteps(planning: Planning, { kind, server }: KnownState, choice: s
   const { context } = planning;
   const { topology, version } = context;
   if (choice === 'rollback') return rollbackPlan(planning, { anew: true });
+  if (choice === 'end') {
+    const why = 'its processes are asked to stop, and killed after 10 s; what it published by then stays';
+    return [{ where: WORKTREE, command: 'end the publish that still runs', why, changes: true }];
+  }
   const goOn = (changed: Partial<ReleaseContext>): PlanStep[] =>
     rollbackPlan({ ...planning, context: { ...context, ...changed } }, { anew: false });
   switch (kind) {
     case 'askingTest':
-      return choice === 'again' ? testingSteps(planning) : choice === 'worked' ? provingTestSteps(planning) : [];
+      if (choice === 'again') return testingSteps(planning);
+      return choice === 'stop' ? [] : provingTestSteps(planning);
     case 'askingDrain':
       if (choice === 'revert') return switchSteps(planning, topology.servers, 'put the traffic back');
       return choice === 'wait' ? drainWaitSteps(planning, [server]) : [];
@@ -126,7 +131,7 @@ function answerSteps(planning: Planning, { kind, server }: KnownState, choice: s
     }
     case 'askingRestore': {
       const before = context.before[server] ?? '';
-      const own = choice === 'worked' ? provingSteps(planning, server, before) : restoreSteps(planning, server);
+      const own = choice === 'again' ? restoreSteps(planning, server) : provingSteps(planning, server, before);
       return [...own, ...goOn({ runs: { ...context.runs, [server]: 'old' } })];
     }
     default:

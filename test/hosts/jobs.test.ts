@@ -15,7 +15,16 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { endJob, ensureJob, type Job, type JobEnd, type JobWatch, peekJob, quote } from '../../src/hosts/jobs.ts';
+import {
+  endJob,
+  ensureJob,
+  type Job,
+  type JobEnd,
+  type JobWatch,
+  otherJobAtWork,
+  peekJob,
+  quote,
+} from '../../src/hosts/jobs.ts';
 import type { Argv } from '../../src/hosts/host.ts';
 import { localHost } from '../../src/hosts/local.ts';
 import { bundleProgram } from '../store/programs/bundle.ts';
@@ -445,6 +454,18 @@ describe('ending a job', () => {
     expect(await endJob(host, root, it.id)).toMatchObject({ state: 'done', status: 137 });
     expect((await watching).end).toMatchObject({ state: 'done', status: 137 });
   }, 20_000);
+
+  test('of any lane, but the own one, is named while it is at work', async () => {
+    expect(await otherJobAtWork(host, root, 'r-0001/app1/publish.1')).toBeNull();
+    const it = script('sleep 60', { id: 'r-0001/app2/publish.1', lane: 'app2' });
+    const watching = run(it);
+    await runnerOf(it.id);
+    expect(await otherJobAtWork(host, root, 'r-0001/app1/publish.1')).toBe(it.id);
+    expect(await otherJobAtWork(host, root, it.id)).toBeNull();
+    await endJob(host, root, it.id);
+    await watching;
+    expect(await otherJobAtWork(host, root, 'r-0001/app1/publish.1')).toBeNull();
+  });
 
   test('does nothing to one that never was', async () => {
     expect(await endJob(host, root, 'r-0001/app1/publish.9')).toEqual({ state: 'absent' });

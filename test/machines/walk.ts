@@ -70,7 +70,11 @@ const soak = {
   samples: [],
   note: '',
 };
-const question = (step: string, kind: 'drainOverdue' | 'jobLost' | 'soakInconclusive', ...choices: string[]) => ({
+const question = (
+  step: string,
+  kind: 'drainOverdue' | 'jobLost' | 'jobSilent' | 'soakInconclusive',
+  ...choices: string[]
+) => ({
   outcome: 'ask',
   question: { id: step, kind, text: '', choices: choices.map((choice) => ({ choice, does: '' })) },
 });
@@ -84,6 +88,7 @@ function outputs(src: EffectName, input: Input): unknown[] {
       return [
         done({ commit: 'abc', merged: true, version: 'v2', checks: [], interruptedSeconds: 0, publishSeconds: 0 }),
         question(input.step, 'jobLost', 'worked', 'again', 'stop'),
+        question(input.step, 'jobSilent', 'wait', 'end'),
       ];
     case 'tag':
       return [done({ previousTag: 'v1', tag: 'v2', commit: 'abc', changes: 1, pushedTo: 'cil' })];
@@ -107,6 +112,7 @@ function outputs(src: EffectName, input: Input): unknown[] {
           printed: '',
         }),
         question(input.step, 'jobLost', 'worked', 'again', 'rollback'),
+        question(input.step, 'jobSilent', 'wait', 'end'),
       ];
     case 'goLive':
       return [done(drainEvidence(to, true)), done(drainEvidence(to, false))];
@@ -190,7 +196,7 @@ const keyOf = (state: string, context: ReleaseContext): string =>
     context.drainWaived,
     context.unhealthy,
     context.returnTo,
-    context.probeOnly,
+    context.jobMode,
     context.served,
     context.rollback?.moved,
     context.evidence.testing !== undefined,

@@ -152,6 +152,14 @@ describe('the plan of the other events', () => {
     );
   });
 
+  it('of ANSWER to a silent publish ends it, or looks for what it brings', () => {
+    const silent = () => until('publishingApp1').end(asks('jobSilent', '', 'wait', 'end'));
+    expect(changing(planned(silent(), 'ANSWER', 'wait'))).toEqual([]);
+    expect(changing(planned(silent(), 'ANSWER', 'end'))).toEqual([
+      "! flow's worktree: end the publish that still runs",
+    ]);
+  });
+
   it('of ANSWER goes on with a rollback that asked', () => {
     const play = until('app2Published').send({ type: 'ROLLBACK' });
     play.end(asks('jobLost', '', 'worked', 'again'));
