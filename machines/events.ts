@@ -11,6 +11,8 @@ export interface Facts {
   /** Servers out of rotation: whether every worker that could still reach them is gone. */
   drained: Record<string, { ok: boolean; because: string }>;
   testing: { commit: string | null; serverCommit: string | null; because: string } | null;
+  /** Where the release's tag is now; null when it was not looked for. */
+  tag: { commit: string | null } | null;
   freeze: { because: string; until: string } | null;
   preflight: { name: string; ok: boolean; because: string }[];
 }

@@ -21,6 +21,7 @@ export interface Verdict {
 }
 
 type Judgement = Omit<Verdict, 'id' | 'forceable'>;
+/** `server`: the one the guard is about, or for `versionsAsBelieved` the one that another guard judges. */
 type Guard = (context: ReleaseContext, event: ReleaseEvent, server: string) => Judgement;
 
 const yes = (because: string): Judgement => ({ ok: true, because });
@@ -115,20 +116,35 @@ const GUARDS = {
       );
     }),
 
-  versionsAsBefore: (context, event) =>
+  // Only a contradiction counts: a server that does not answer is a matter of health, and a soak has to find that out.
+  versionsAsBelieved: (context, event, judgedApart) =>
     withFacts(event, ({ servers }) => {
-      const moved = context.topology.servers.filter(
-        (name) => context.runs[name] === 'old' && (servers[name]?.version ?? null) !== (context.before[name] ?? null),
-      );
-      if (moved.length === 0) return yes('every server runs what it ran when the release started');
+      const contradictions = context.topology.servers.flatMap((name) => {
+        const runs = context.runs[name];
+        const believed = runs === 'new' ? context.version : (context.before[name] ?? null);
+        const reports = servers[name]?.version ?? null;
+        if (name === judgedApart || runs === 'unknown' || reports === null || reports === believed) return [];
+        return [`${name} should run ${believed ?? 'nothing'}, but reports ${reports}: somebody published it meanwhile`];
+      });
+      if (contradictions.length === 0) return yes('no server runs anything else than this release believes');
       return no(
-        moved
-          .map(
-            (name) =>
-              `${name} reported ${context.before[name] ?? 'nothing'} at the start and reports ${servers[name]?.version ?? 'nothing'} now`,
-          )
-          .join('; '),
-        'flow send ABORT, then: flow start',
+        contradictions.join('; '),
+        context.switched === null
+          ? 'flow send ABORT, then: flow start'
+          : 'put the right version back, or: flow send ROLLBACK, or override it: --force=versionsAsBelieved --reason "…"',
+      );
+    }),
+
+  tagAsPushed: (context, event) =>
+    withFacts(event, ({ tag }) => {
+      const { tagging } = context.evidence;
+      if (tagging === undefined || !('tag' in tagging)) return yes('the version was tagged before this release');
+      if (tag?.commit === tagging.commit) return yes(`${tagging.tag} is at ${tagging.commit.slice(0, 10)}, as pushed`);
+      const now =
+        tag === null ? 'was not looked for' : tag.commit === null ? 'is gone' : `is at ${tag.commit.slice(0, 10)}`;
+      return no(
+        `the tag ${tagging.tag} was pushed at ${tagging.commit.slice(0, 10)}, and ${now}`,
+        `git tag -f ${tagging.tag} ${tagging.commit.slice(0, 10)}, then: flow send NEXT`,
       );
     }),
 
@@ -153,10 +169,9 @@ const GUARDS = {
       const fact = servers[server];
       if (context.runs[server] !== 'new') return no(`${server} was not published`, 'flow send ROLLBACK');
       if (fact?.version !== context.version) {
-        return no(
-          `${server} should run ${context.version} but reports ${fact?.version ?? 'nothing'}`,
-          'flow send ROLLBACK',
-        );
+        const reports = fact?.version ?? null;
+        const but = reports === null ? (fact?.because ?? 'it was not asked') : `it reports ${reports}`;
+        return no(`${server} should run ${context.version}, but ${but}`, 'flow send ROLLBACK');
       }
       if (!fact.healthy) return no(`${server} is not healthy: ${fact.because}`, `mend it, or: flow send ROLLBACK`);
       return yes(`${server} runs ${context.version} and is healthy`);
@@ -183,7 +198,7 @@ const GUARDS = {
 export type GuardId = keyof typeof GUARDS;
 
 /** Guards that `--force` may override. The rest protect customers or the record, and have no override. */
-const FORCEABLE: readonly GuardId[] = ['preflightPasses', 'notFrozen', 'versionsAsBefore', 'othersHealthy'];
+const FORCEABLE: readonly GuardId[] = ['preflightPasses', 'notFrozen', 'versionsAsBelieved', 'othersHealthy'];
 
 interface Requirement {
   guard: GuardId;
@@ -200,16 +215,23 @@ function nextRequires(context: Pick<ReleaseContext, 'topology'>): Record<string,
       { guard: 'notFrozen' },
       { guard: 'preflightPasses' },
       { guard: 'proxyAsBelieved' },
-      { guard: 'versionsAsBefore' },
+      { guard: 'versionsAsBelieved' },
+      { guard: 'tagAsPushed' },
       { guard: 'othersHealthy', server: canary.server },
     ],
     [`${canary.lower}Drained`]: [
       { guard: 'proxyAsBelieved' },
       { guard: 'outOfRotation', server: canary.server },
       { guard: 'drained', server: canary.server },
+      { guard: 'versionsAsBelieved' },
+      { guard: 'tagAsPushed' },
     ],
-    [`${canary.lower}Published`]: [{ guard: 'proxyAsBelieved' }, { guard: 'newVersionRuns', server: canary.server }],
-    [`${canary.lower}Live`]: [{ guard: 'proxyAsBelieved' }],
+    [`${canary.lower}Published`]: [
+      { guard: 'proxyAsBelieved' },
+      { guard: 'newVersionRuns', server: canary.server },
+      { guard: 'versionsAsBelieved', server: canary.server },
+    ],
+    [`${canary.lower}Live`]: [{ guard: 'proxyAsBelieved' }, { guard: 'versionsAsBelieved' }],
   };
   let before = 'verified';
   for (const wave of rest) {
@@ -218,12 +240,15 @@ function nextRequires(context: Pick<ReleaseContext, 'topology'>): Record<string,
       { guard: 'proxyAsBelieved' },
       { guard: 'outOfRotation', server: wave.server },
       { guard: 'drained', server: wave.server },
+      { guard: 'versionsAsBelieved', ...(before === 'verified' ? { server: canary.server } : {}) },
+      { guard: 'tagAsPushed' },
     ];
     before = `${wave.lower}Published`;
   }
   required[before] = [
     { guard: 'proxyAsBelieved' },
     ...rest.map((wave) => ({ guard: 'newVersionRuns', server: wave.server }) as const),
+    { guard: 'versionsAsBelieved' },
   ];
   return required;
 }
@@ -233,6 +258,7 @@ export interface Looks {
   proxy: boolean;
   drain: boolean;
   testing: boolean;
+  tag: boolean;
   preflight: boolean;
   /** Servers to be asked for their version and health. */
   servers: string[];
@@ -242,11 +268,12 @@ export interface Looks {
 export function looksFor(state: string, context: Pick<ReleaseContext, 'topology'>): Looks {
   const requirements = nextRequires(context)[state] ?? [];
   const needs = (...guards: GuardId[]): boolean => requirements.some(({ guard }) => guards.includes(guard));
-  const everyServer = needs('versionsAsBefore', 'othersHealthy');
+  const everyServer = needs('versionsAsBelieved', 'othersHealthy');
   return {
     proxy: needs('proxyAsBelieved'),
     drain: needs('drained'),
     testing: needs('testingUnmoved', 'testServerUnmoved'),
+    tag: needs('tagAsPushed'),
     preflight: needs('preflightPasses'),
     servers: everyServer
       ? context.topology.servers

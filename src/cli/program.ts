@@ -6,6 +6,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { EXIT, type ExitCode } from '../errors.ts';
 import { locate } from '../release/locate.ts';
 import { ending } from './ending.ts';
+import type { ResumeOptions } from './resume.ts';
 import type { SendOptions } from './send.ts';
 import { terminal } from './terminal.ts';
 
@@ -101,8 +102,10 @@ export async function run(argv: string[]): Promise<ExitCode> {
     .command('resume')
     .description('compare what is on record with the world, and go on with an interrupted step')
     .option('-y, --yes', 'answer the ordinary confirmation with yes')
+    .option('-m, --reason <why>', 'why; kept in the history')
+    .addOption(new Option('--force <guard>', 'go on over differences: worldAsRecorded').argParser(collect))
     .option('--json', 'the result as one JSON document')
-    .action(async (options: { yes?: boolean; json?: boolean }) => {
+    .action(async (options: ResumeOptions) => {
       status = await (await import('./resume.ts')).resume(await place(), options);
     });
   program

@@ -204,6 +204,23 @@ export class Engine {
     return { ...decision, rev: this.document.rev, state: this.state };
   }
 
+  /** Puts something on record that moves nothing: an override, say. Throws StateError when the commit failed. */
+  record(about: Pick<HistoryEntry, 'event' | 'by' | 'reason' | 'forced'>): void {
+    const { file, clock } = this.#options;
+    const rev = file.data.rev + 1;
+    const entry: HistoryEntry = {
+      rev,
+      at: clock.now().toISOString(),
+      from: this.state,
+      to: this.state,
+      ...about,
+      note: null,
+      seconds: null,
+    };
+    file.commit({ ...file.data, rev, history: [...file.data.history, entry] });
+    this.#options.onCommit?.(file.data, entry);
+  }
+
   /**
    * Performs pending effects, one after the other, until the release rests. Call it once at a time.
    * Throws StateError when a commit failed, and FlowError for a defect; an effect's own failure is a transition of the chart.

@@ -23,20 +23,29 @@ export async function gatherFacts(
   context: ReleaseContext,
   event: EventName,
 ): Promise<Facts> {
-  const nothing: Facts = { proxy: null, servers: {}, drained: {}, testing: null, freeze: null, preflight: [] };
+  const nothing: Facts = {
+    proxy: null,
+    servers: {},
+    drained: {},
+    testing: null,
+    tag: null,
+    freeze: null,
+    preflight: [],
+  };
   // A rollback needs to know only who can carry the traffic, and must not wait for anything else.
   if (event === 'ROLLBACK')
     return { ...nothing, servers: await within(HEALTH_PATIENCE_MS, lookAtHealth(world, context), {}) };
   if (event !== 'NEXT' && event !== 'RECHECK') return nothing;
   const looks = looksFor(state, context);
-  const [proxy, servers, drained, testing, preflight] = await Promise.all([
+  const [proxy, servers, drained, testing, tag, preflight] = await Promise.all([
     looks.proxy ? lookAtProxy(world, context) : null,
     lookAtServers(world, looks.servers),
     looks.drain ? lookAtDrain(world, context) : {},
     looks.testing ? lookAtTesting(world) : null,
+    looks.tag ? lookAtTag(world, context) : null,
     looks.preflight ? preflightChecks(world) : [],
   ]);
-  return { proxy, servers, drained, testing, preflight, freeze: activeFreeze(world.config.freeze, world.now()) };
+  return { proxy, servers, drained, testing, tag, preflight, freeze: activeFreeze(world.config.freeze, world.now()) };
 }
 
 /** What the work answers, or the other where it fails or takes too long. */
@@ -127,6 +136,14 @@ async function lookAtTesting(world: World): Promise<Facts['testing']> {
     askVersion(world.host, testServerSettings(world.config)),
   ]);
   return { commit, serverCommit: answer.commit, because: answer.because };
+}
+
+async function lookAtTag(world: World, context: ReleaseContext): Promise<Facts['tag']> {
+  try {
+    return { commit: await world.repository.tagCommit(context.version) };
+  } catch {
+    return null;
+  }
 }
 
 async function preflightChecks(world: World): Promise<Facts['preflight']> {

@@ -82,7 +82,7 @@ export const publishRows = {
   diesLater: {
     situation: 'the new program starts, answers, and dies a moment later',
     does: 'refuses to send it traffic',
-    sees: 'app1 is not healthy',
+    sees: 'app1 should run v1.3.8, but',
     run: 'flow send ROLLBACK',
     exit: 4,
     rests: 'app1Published',

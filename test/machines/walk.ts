@@ -148,6 +148,12 @@ export function trueFacts(context: ReleaseContext, changes: Partial<Facts> = {})
       out.map((server) => [server, { ok: context.drained.includes(server), because: 'workers gone' }]),
     ),
     testing: { commit: 'abc', serverCommit: 'abc', because: 'abc' },
+    tag: {
+      commit:
+        context.evidence.tagging !== undefined && 'tag' in context.evidence.tagging
+          ? context.evidence.tagging.commit
+          : null,
+    },
     freeze: null,
     preflight: [],
     ...changes,

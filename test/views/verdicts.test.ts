@@ -22,10 +22,12 @@ describe('a refusal', () => {
     expect(text).toBe(
       [
         '✖ NEXT refused at app1Drained. Nothing changed (rev 7).',
-        '  ✖  drained          app1 is not proven drained: 2 old workers',
-        '                      to unblock: wait until its last requests have ended, then: flow send NEXT',
-        '  ✔  proxyAsBelieved  the proxy serves app2',
-        '  ✔  outOfRotation    app1 is in no route that may be live',
+        '  ✖  drained             app1 is not proven drained: 2 old workers',
+        '                         to unblock: wait until its last requests have ended, then: flow send NEXT',
+        '  ✔  proxyAsBelieved     the proxy serves app2',
+        '  ✔  outOfRotation       app1 is in no route that may be live',
+        '  ✔  versionsAsBelieved  no server runs anything else than this release believes',
+        '  ✔  tagAsPushed         v1.3.8 is at 0123456789, as pushed',
         '  See  flow status',
       ].join('\n'),
     );
