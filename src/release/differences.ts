@@ -86,7 +86,9 @@ export function configChanged(place: Place, document: ReleaseDocument): Differen
     const { config, hash } = loadConfig(place.configFile);
     if (hash === document.config.hash) return [];
     const lines = changedSettings(document.config.pinned, config);
-    return changed(`${place.configFile} has changed since the start; ${PINNED}. Changed (times in ms): ${lines.join('; ')}`);
+    return changed(
+      `${place.configFile} has changed since the start; ${PINNED}. Changed (times in ms): ${lines.join('; ')}`,
+    );
   } catch (error) {
     return changed(`${messageOf(error)}; ${PINNED}`);
   }

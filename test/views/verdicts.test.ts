@@ -27,7 +27,7 @@ describe('a refusal', () => {
         '  ✔  proxyAsBelieved     the proxy serves app2',
         '  ✔  outOfRotation       app1 is in no route that may be live',
         '  ✔  versionsAsBelieved  no server runs anything else than this release believes',
-        '  ✔  tagAsPushed         v1.3.8 is at 0123456789, as pushed',
+        '  ✔  tagAsPushed         v1.3.8 is at def1234567, as pushed',
         '  See  flow status',
       ].join('\n'),
     );
