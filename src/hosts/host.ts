@@ -46,6 +46,6 @@ export interface Host {
   run(argv: Argv, options?: RunOptions): Promise<RunResult>;
   /** The whole file (at most 16 MB), or null when it does not exist. Works for /proc. Rejects when it may not be read. */
   readFile(path: string): Promise<Buffer | null>;
-  /** At most `maxBytes` from `offset`, or null when the file does not exist. Rejects when it may not be read. */
+  /** At most `maxBytes` from `offset`, or null when there is none. Rejects when it may not be read, or is no file. */
   readSlice(path: string, offset: number, maxBytes: number): Promise<FileSlice | null>;
 }

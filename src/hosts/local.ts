@@ -1,6 +1,7 @@
 /**
  * This machine as a host. The only place where flow starts programs on it (jobs go through jobs.ts, which uses this).
  */
+import { constants } from 'node:fs';
 import { open, readFile, stat } from 'node:fs/promises';
 import { execa } from 'execa';
 import { codeOf } from '../errors.ts';
@@ -56,13 +57,17 @@ async function readWhole(path: string): Promise<Buffer | null> {
 async function readSlice(path: string, offset: number, maxBytes: number): Promise<FileSlice | null> {
   let handle;
   try {
-    handle = await open(path, 'r');
+    // A pipe without a writer must not hold the reader.
+    handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     if (codeOf(error) === 'ENOENT') return null;
     throw error;
   }
   try {
-    const { dev, ino, size } = await handle.stat();
+    const stats = await handle.stat();
+    // A folder opens as a file does, and only its reading fails: it would look like a file that replaced the one before.
+    if (!stats.isFile()) throw new Error(`${path} is not a file`);
+    const { dev, ino, size } = stats;
     const bytes = Buffer.alloc(Math.max(0, Math.min(maxBytes, size - offset)));
     const { bytesRead } = bytes.length > 0 ? await handle.read(bytes, 0, bytes.length, offset) : { bytesRead: 0 };
     return { id: `${dev}:${ino}`, size, bytes: bytes.subarray(0, bytesRead) };

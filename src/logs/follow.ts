@@ -5,8 +5,8 @@
  * as far as the files still show it; memory is bounded whatever the log holds (binary data, a line of 100 MB); what
  * could not be read is said (`problem`, `gap`) and never looks like silence.
  *
- * What no reader can see: lines that `copytruncate` cut off between two polls, and a truncated log that grew past the
- * old length before the next poll. Deliberately absent: waiting; the caller polls.
+ * What no reader can see: a log that was emptied and grew past the old length before the next poll.
+ * Deliberately absent: waiting; the caller polls.
  */
 import type { Host } from '../hosts/host.ts';
 
@@ -38,9 +38,9 @@ export interface LogReading {
   problem: null | 'missing' | 'unreadable';
   /** The file was replaced since the last poll. */
   rotated: boolean;
-  /** The file was emptied since the last poll; what it held beyond the last one is unknown. */
+  /** The file was emptied since the last poll. */
   truncated: boolean;
-  /** The rest of a file that was rotated away could not be found: lines may be missing from the counts. */
+  /** The rest of a file that was rotated away or emptied could not be found: lines may be missing from the counts. */
   gap: boolean;
 }
 
@@ -54,6 +54,8 @@ export interface LogFollower {
 export interface FollowOptions {
   /** A line that matches one of these is an error. */
   errors: readonly RegExp[];
+  /** When given, a line that does not match is not counted at all. */
+  only?: RegExp;
   /** Default `end`. */
   from?: LogPosition;
 }
@@ -63,6 +65,8 @@ const CHUNK_BYTES = 1024 * 1024;
 const LINE_LIMIT_BYTES = 16 * 1024;
 const SAMPLES = 5;
 const SAMPLE_CHARACTERS = 300;
+/** How much of what was read last is remembered, to know a copy of the file again. */
+const MARK_BYTES = 64;
 /** Where the usual rotations put the file before: logrotate without and with `start 0`, newsyslog. */
 const ROTATED_NAMES = ['.1', '.0'];
 const NEWLINE = 0x0a;
@@ -79,6 +83,8 @@ class Reader {
   /** Length of the incomplete line, of which `head` is the beginning. */
   partial: number;
   head: Buffer = Buffer.alloc(0);
+  /** The last bytes that were read. */
+  mark: Buffer = Buffer.alloc(0);
 
   constructor(id: string, offset: number) {
     this.id = id;
@@ -88,6 +94,7 @@ class Reader {
 
   take(bytes: Buffer, onLine: (line: Buffer) => void): void {
     this.offset += bytes.length;
+    this.mark = Buffer.from(Buffer.concat([this.mark, bytes.subarray(-MARK_BYTES)]).subarray(-MARK_BYTES));
     let start = 0;
     for (;;) {
       const end = bytes.indexOf(NEWLINE, start);
@@ -122,6 +129,7 @@ class Follower implements LogFollower {
   readonly #host: Host;
   readonly #path: string;
   readonly #errors: readonly RegExp[];
+  readonly #only: RegExp | null;
   /** Null while there is no file. */
   #current: Reader | null = null;
   #previous: Reader | null = null;
@@ -132,6 +140,7 @@ class Follower implements LogFollower {
     this.#path = path;
     // A regular expression with g or y remembers where it stopped, and would miss every second line.
     this.#errors = options.errors.map((pattern) => new RegExp(pattern.source, pattern.flags.replaceAll(/[gy]/g, '')));
+    this.#only = options.only ?? null;
     const from = options.from ?? 'end';
     this.#placed = from !== 'end';
     if (from === 'end') return;
@@ -213,6 +222,7 @@ class Follower implements LogFollower {
     if (start === 0 && from > 0) return reader;
     reader.offset = from + start;
     reader.take(slice.bytes.subarray(start), () => {});
+    reader.mark = Buffer.from(slice.bytes.subarray(-MARK_BYTES));
     return reader;
   }
 
@@ -222,17 +232,27 @@ class Follower implements LogFollower {
       const path = `${this.#path}${name}`;
       const found = await this.#host.readSlice(path, 0, 0).catch(() => null);
       if (found?.id !== reader.id) continue;
+      // Overwritten with something else, by a copy made in its place, say: what it was is gone.
+      if (found.size !== reader.offset && !(await this.#isFurther(path, reader))) return false;
       await this.#readFile(path, reader, found.size, reading);
       return true;
     }
     return false;
   }
 
+  /** Whether the file at `path` goes on where the reader stands: it has the bytes that were read last, at their place. */
+  async #isFurther(path: string, { mark, offset }: Reader): Promise<boolean> {
+    const slice = await this.#host.readSlice(path, offset - mark.length, mark.length).catch(() => null);
+    return slice?.bytes.equals(mark) === true;
+  }
+
   /** Reads up to `size`, which was the end when the poll began: a busy writer must not keep a poll for ever. */
   async #readFile(path: string, reader: Reader, size: number, reading: LogReading): Promise<void> {
     if (size < reader.offset) {
       reading.truncated = true;
+      reading.gap ||= !(await this.#readCopy(reader, reading));
       reader.offset = 0;
+      reader.mark = Buffer.alloc(0);
       reader.forgetPartial();
     }
     while (reader.offset < size) {
@@ -243,10 +263,29 @@ class Follower implements LogFollower {
     }
   }
 
+  /**
+   * Reads what the file held beyond what was read of it, from the copy that `copytruncate` made before it emptied the file.
+   * A copy is known by the bytes before that place; false when there is none.
+   */
+  async #readCopy(reader: Reader, reading: LogReading): Promise<boolean> {
+    if (reader.mark.length === 0) return false;
+    for (const name of ROTATED_NAMES) {
+      const path = `${this.#path}${name}`;
+      const copy = await this.#host.readSlice(path, 0, 0).catch(() => null);
+      if (copy === null || copy.size < reader.offset || !(await this.#isFurther(path, reader))) continue;
+      const rest = new Reader(copy.id, reader.offset);
+      rest.partial = reader.partial;
+      rest.head = reader.head;
+      await this.#readFile(path, rest, copy.size, reading);
+      return true;
+    }
+    return false;
+  }
+
   #count(line: Buffer, reading: LogReading): void {
+    const text = this.#only === null && this.#errors.length === 0 ? '' : line.toString('utf8');
+    if (this.#only?.test(text) === false) return;
     reading.lines += 1;
-    if (this.#errors.length === 0) return;
-    const text = line.toString('utf8');
     if (!this.#errors.some((pattern) => pattern.test(text))) return;
     reading.errors += 1;
     if (reading.samples.length < SAMPLES) reading.samples.push(sampleOf(text));

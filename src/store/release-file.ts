@@ -4,7 +4,7 @@
  * Memory is never ahead of the disk: `data` changes only after the commit succeeded. Checkpoints and live figures are
  * kept beside the state because they change often and may be lost: a lost checkpoint means observing longer.
  */
-import { mkdirSync, readFileSync, statSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { LowSync } from 'lowdb';
 import { StateError } from '../errors.ts';
@@ -111,17 +111,6 @@ export function writeLive(dir: string, id: string, value: unknown): boolean {
     return true;
   } catch {
     return false;
-  }
-}
-
-/** The figures last published, as plain JSON to be checked by the reader, or null when there are none. */
-export function readLive(dir: string, id: string): unknown {
-  const { live } = releasePaths(dir, id);
-  try {
-    if (statSync(live).size > LIVE_LIMIT_BYTES) return null;
-    return JSON.parse(readFileSync(live, 'utf8')) as unknown;
-  } catch {
-    return null;
   }
 }
 

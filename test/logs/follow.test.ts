@@ -58,6 +58,26 @@ describe('following a log', () => {
     expect(await follower.poll()).toMatchObject({ lines: 2, ...calm });
   });
 
+  it('counts only the lines it is asked for', async () => {
+    await writeFile(log, '');
+    const follower = createLogFollower(host, log, { errors, only: /^(?:a|ERROR)/ });
+    await follower.poll();
+    await appendFile(log, 'a\nb\nERROR c\nd ERROR\n');
+    expect(await follower.poll()).toMatchObject({ lines: 2, errors: 1, samples: ['ERROR c'] });
+  });
+
+  it('goes on where it stood when the log could not be read for a while', async () => {
+    await writeFile(log, 'a\n');
+    const follower = await following();
+    await rename(log, `${log}.aside`);
+    await mkdir(log);
+    expect(await follower.poll()).toMatchObject({ lines: 0, problem: 'unreadable', rotated: false });
+    await rm(log, { recursive: true });
+    await rename(`${log}.aside`, log);
+    await appendFile(log, 'b\n');
+    expect(await follower.poll()).toMatchObject({ lines: 1, ...calm });
+  });
+
   it('says that a log cannot be read, and starts at the end once it can', async () => {
     await mkdir(log);
     const follower = await following();
@@ -163,6 +183,38 @@ describe('rotation', () => {
     expect(await follower.poll()).toMatchObject({ lines: 1, truncated: true, rotated: false });
     await appendFile(log, 'c\n');
     expect(await follower.poll()).toMatchObject({ lines: 1, ...calm });
+  });
+
+  it('by copying and emptying loses nothing that the copy holds', async () => {
+    await writeFile(log, 'old one\n');
+    const follower = await following();
+    await appendFile(log, 'a\nERR');
+    expect(await follower.poll()).toMatchObject({ lines: 1 });
+    await appendFile(log, 'OR b\nc\n');
+    await copyFile(log, `${log}.1`);
+    await truncate(log, 0);
+    await appendFile(log, 'd\n');
+    expect(await follower.poll()).toMatchObject({ lines: 3, errors: 1, truncated: true, gap: false });
+    expect(await follower.poll()).toMatchObject({ lines: 0, ...calm });
+  });
+
+  it('that empties the log without a copy of it is said, whatever lies beside it', async () => {
+    await writeFile(log, 'old one\n');
+    await writeFile(`${log}.1`, 'much older, and of the same length or longer\n');
+    const follower = await following();
+    await truncate(log, 0);
+    expect(await follower.poll()).toMatchObject({ lines: 0, truncated: true, gap: true });
+  });
+
+  it('forgets a file before that was overwritten', async () => {
+    await writeFile(log, 'old\n');
+    const follower = await following();
+    await rename(log, `${log}.1`);
+    await writeFile(log, 'a\n');
+    expect(await follower.poll()).toMatchObject({ lines: 1, rotated: true });
+    await copyFile(log, `${log}.1`);
+    await appendFile(`${log}.1`, 'b\nc\n');
+    expect(await follower.poll()).toMatchObject({ lines: 0, ...calm });
   });
 
   it('at any moment, with crashes between, neither loses nor repeats a line', async () => {

@@ -7,11 +7,11 @@ import { acquireLock, type Lock } from '../../src/store/lock.ts';
 import {
   createReleaseFile,
   openReleaseFile,
-  readLive,
   readProgress,
   writeLive,
   writeProgress,
 } from '../../src/store/release-file.ts';
+import { readLiveFigures } from '../../src/store/live.ts';
 import { createStateFolder, releasePaths } from '../../src/store/state-folder.ts';
 
 interface Data {
@@ -115,22 +115,24 @@ describe('a checkpoint', () => {
 });
 
 describe('live figures', () => {
+  const figures = (text: string) => ({ step: 'verifying', text, at: '2024-05-01T10:00:00.000Z' });
+
   test('are read by others as they were last written', () => {
     createReleaseFile<Data>(dir, 'r-0001', lock, { state: 'planned' });
-    expect(readLive(dir, 'r-0001')).toBeNull();
-    expect(writeLive(dir, 'r-0001', { rate: 1 })).toBe(true);
-    expect(writeLive(dir, 'r-0001', { rate: 2 })).toBe(true);
-    expect(readLive(dir, 'r-0001')).toEqual({ rate: 2 });
+    expect(readLiveFigures(dir, 'r-0001')).toBeNull();
+    expect(writeLive(dir, 'r-0001', figures('a'))).toBe(true);
+    expect(writeLive(dir, 'r-0001', figures('b'))).toBe(true);
+    expect(readLiveFigures(dir, 'r-0001')).toEqual(figures('b'));
   });
 
   test('never harm the driver: too large, nowhere to write, or not JSON', () => {
-    expect(writeLive(dir, 'r-0001', { rate: 1 })).toBe(false);
+    expect(writeLive(dir, 'r-0001', figures('a'))).toBe(false);
     createReleaseFile<Data>(dir, 'r-0001', lock, { state: 'planned' });
-    writeLive(dir, 'r-0001', { rate: 1 });
+    writeLive(dir, 'r-0001', figures('a'));
     expect(writeLive(dir, 'r-0001', 'x'.repeat(70_000))).toBe(false);
     expect(writeLive(dir, 'r-0001', 1n)).toBe(false);
-    expect(readLive(dir, 'r-0001')).toEqual({ rate: 1 });
+    expect(readLiveFigures(dir, 'r-0001')).toEqual(figures('a'));
     writeFileSync(releasePaths(dir, 'r-0001').live, '{"half');
-    expect(readLive(dir, 'r-0001')).toBeNull();
+    expect(readLiveFigures(dir, 'r-0001')).toBeNull();
   });
 });
