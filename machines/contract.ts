@@ -112,6 +112,8 @@ export interface SoakEvidence {
   errorsPerSecond: number;
   oldErrorsPerSecond: number;
   samples: string[];
+  /** What Nginx answered clients; null when its access log told nothing. */
+  proxy: { requests: number; failed: number; oldRequests: number; oldFailed: number } | null;
   note: string;
 }
 
@@ -205,7 +207,7 @@ export interface StepContracts {
     output:
       | { outcome: 'good'; evidence: SoakEvidence }
       | { outcome: 'bad'; evidence: SoakEvidence; because: string }
-      | { outcome: 'ask'; evidence: SoakEvidence; question: Question };
+      | { outcome: 'ask'; evidence: SoakEvidence; because: string };
   };
   moveTraffic: {
     input: StepInput & { to: string[] };

@@ -143,11 +143,16 @@ function soaking(
   asking: string,
   options: { serving: string[]; baselineStep: string; after: string; failed: string },
 ): States {
-  const ask = (context: ReleaseContext, text: string): Question => ({
-    id: `${step}.${context.attempts[step] ?? 1}`,
+  const serving = options.serving.join(' and ');
+  const ask = (context: ReleaseContext, because: string): Question => ({
+    id: `soakInconclusive.${step}.${context.attempts[step] ?? 1}`,
     kind: 'soakInconclusive',
-    text,
-    choices: soakChoices,
+    text: `${because} Traffic stays on ${serving}.`,
+    choices: [
+      { choice: 'again', does: 'observe once more, from the beginning' },
+      { choice: 'accept', does: 'go on as if the observation had been good; recorded with your reason' },
+      { choice: 'rollback', does: 'roll the release back' },
+    ],
   });
   return {
     [step]: {
@@ -176,7 +181,7 @@ function soaking(
             target: asking,
             actions: change((context, { output }: Done<'soak'>) =>
               output.outcome === 'ask'
-                ? { question: output.question, evidence: keep(context, step, output.evidence) }
+                ? { question: ask(context, output.because), evidence: keep(context, step, output.evidence) }
                 : {},
             ),
           },
@@ -189,8 +194,9 @@ function soaking(
             target: options.failed,
             actions: change((context, { output }: Done<'soak'>) => {
               const because = output.outcome === 'bad' ? output.because : '';
+              const held = `${because} Nothing is rolled back by itself: traffic stays on ${serving}.`;
               return {
-                failure: { step, code: 'SOAK_BAD', kind: 'rejected' as const, message: because },
+                failure: { step, code: 'SOAK_BAD', kind: 'rejected' as const, message: held },
                 evidence: keep(context, step, output.evidence),
                 ...(options.failed === asking ? { question: ask(context, because) } : {}),
               };
@@ -219,12 +225,6 @@ function soaking(
     },
   };
 }
-
-const soakChoices = [
-  { choice: 'again', does: 'observe once more, from the beginning' },
-  { choice: 'accept', does: 'go on as if the observation had been good; recorded with your reason' },
-  { choice: 'rollback', does: 'roll the release back' },
-];
 
 /** The production states, and the name of the first. */
 export function rolloutStates(topology: Topology): { first: string; states: States } {

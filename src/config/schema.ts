@@ -48,6 +48,7 @@ const httpCheck = z.strictObject({
   status: z.int().default(200),
   contains: text.optional(),
   timeout: seconds('5s'),
+  within: duration.optional().describe('a good answer that takes longer than this fails the check, for instance 500ms'),
 });
 const commandCheck = z.strictObject({
   name: text.optional(),
@@ -113,6 +114,11 @@ export const configSchema = z.strictObject({
       reload: command.prefault('sbin/nginx -s reload'),
       pidFile: text.default('logs/nginx.pid'),
       errorLog: text.default('logs/error.log'),
+      accessLog: text
+        .default('logs/access.log')
+        .describe(
+          'watched in a soak for 5xx answers; relative to dir. Any format with the status after "$request", or JSON',
+        ),
       routes: z
         .array(z.strictObject({ servers: z.array(serverName).min(1), branch: text }))
         .optional()
@@ -130,8 +136,19 @@ export const configSchema = z.strictObject({
       checks: z.array(check).default([]),
       failuresTolerated: z.int().min(0).default(1).describe('failed checks in a row that are tolerated'),
       errors: z.array(text).default(['ERROR', 'panic:']).describe('regular expressions for bad lines in the log'),
-      errorFactor: z.number().min(0).default(2).describe('bad when errors per second exceed the old rate times this'),
+      errorFactor: z
+        .number()
+        .min(0)
+        .default(2)
+        .describe("bad when the share of error lines exceeds the old version's share times this"),
       errorsTolerated: z.int().min(0).default(0).describe('error lines in a soak that are always tolerated'),
+      proxyErrorFactor: z
+        .number()
+        .min(0)
+        .default(2)
+        .describe("bad when the share of 5xx answers through Nginx exceeds the old version's share times this"),
+      proxyErrorsTolerated: z.int().min(0).default(0).describe('5xx answers in a soak that are always tolerated'),
+      blind: seconds('5s').describe('how long a log may be missing or unreadable before the soak asks'),
     })
     .prefault({}),
   watch: z.strictObject({ soak: seconds('1m') }).prefault({}),

@@ -228,8 +228,27 @@ function pauses({ verify, drain }: Config): Finding[] {
     const message = `expected more than 0 and at most the soak (${verify.soak} ms); here stands ${verify.every} ms`;
     findings.push({ path: ['verify', 'every'], message });
   }
+  if (verify.blind <= 0) findings.push({ path: ['verify', 'blind'], message: 'expected more than 0' });
   if (drain.deadline <= 0) findings.push({ path: ['drain', 'deadline'], message: 'expected more than 0' });
   return findings;
+}
+
+/** A limit on the time of an answer that the timeout never lets it reach. */
+function latencyLimits({ servers, test, probes, drain, verify, preflight }: Config): Finding[] {
+  const checks: { path: Path; check: Check | undefined }[] = [
+    { path: ['probes', 'health'], check: probes.health },
+    { path: ['test', 'health'], check: test.health },
+    ...Object.entries(servers).map(([name, { health }]) => ({ path: ['servers', name, 'health'], check: health })),
+    ...drain.checks.map((check, index) => ({ path: ['drain', 'checks', index], check })),
+    ...verify.checks.map((check, index) => ({ path: ['verify', 'checks', index], check })),
+    ...preflight.map((check, index) => ({ path: ['preflight', index], check })),
+  ];
+  return checks.flatMap(({ path, check }): Finding[] => {
+    if (check === undefined || !('http' in check) || check.within === undefined) return [];
+    if (check.within > 0 && check.within < check.timeout) return [];
+    const message = `expected more than 0 and less than the timeout (${check.timeout} ms); here stands ${check.within} ms`;
+    return [{ path: [...path, 'within'], message }];
+  });
 }
 
 function freezes({ freeze }: Config): Finding[] {
@@ -309,6 +328,7 @@ const RULES: readonly Rule[] = [
   { reads: ['probes', 'servers', 'test'], check: versionProbes },
   { reads: ['verify'], check: errorPatterns },
   { reads: ['verify', 'drain'], check: pauses },
+  { reads: ['servers', 'test', 'probes', 'drain', 'verify', 'preflight'], check: latencyLimits },
   { reads: ['freeze'], check: freezes },
   { reads: ['git', 'nginx'], check: gitNames },
   { reads: ['notify'], check: secretNames },

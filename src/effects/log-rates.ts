@@ -12,6 +12,8 @@ export interface ServerLog {
   errors: number;
   samples: string[];
   problem: string | null;
+  /** Lines may be missing: the rest of a file that was rotated away or emptied could not be found. */
+  gap: boolean;
 }
 
 export interface LogWatch {
@@ -38,17 +40,14 @@ export function watchLogs(world: World, servers: readonly string[], from: Record
     }),
   }));
   const totals: Record<string, ServerLog> = Object.fromEntries(
-    servers.map((server) => [server, { lines: 0, errors: 0, samples: [], problem: null }]),
+    servers.map((server) => [server, { lines: 0, errors: 0, samples: [], problem: null, gap: false }]),
   );
   return {
     async poll() {
       const readings = await Promise.all(
         followers.map(async ({ server, log }) => {
-          const reading = await log.poll();
-          return [
-            server,
-            { lines: reading.lines, errors: reading.errors, samples: reading.samples, problem: reading.problem },
-          ] as const;
+          const { lines, errors, samples, problem, gap } = await log.poll();
+          return [server, { lines, errors, samples, problem, gap }] as const;
         }),
       );
       for (const [server, reading] of readings) {
@@ -57,6 +56,7 @@ export function watchLogs(world: World, servers: readonly string[], from: Record
         total.lines += reading.lines;
         total.errors += reading.errors;
         total.problem = reading.problem;
+        total.gap ||= reading.gap;
         total.samples = [...total.samples, ...reading.samples].slice(0, SAMPLES);
       }
       return Object.fromEntries(readings);

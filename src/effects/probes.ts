@@ -94,17 +94,23 @@ export async function runCheck(host: Host, check: Check, values: Record<string, 
 async function httpCheck(
   name: string,
   url: string,
-  check: Pick<HttpCheck, 'status' | 'contains' | 'timeout'>,
+  check: Pick<HttpCheck, 'status' | 'contains' | 'timeout' | 'within'>,
 ): Promise<CheckResult> {
+  const startedAt = performance.now();
   try {
     const { status, text } = await get(url, check.timeout);
+    const tookMs = Math.round(performance.now() - startedAt);
     if (status !== check.status)
       return { name, ok: false, because: `${url} answered ${status}, expected ${check.status}` };
     if (check.contains !== undefined && !text.includes(check.contains))
       return { name, ok: false, because: `${url} does not contain "${check.contains}"` };
+    if (check.within !== undefined && tookMs > check.within)
+      return { name, ok: false, because: `${url} answered ${status} after ${tookMs} ms, allowed ${check.within} ms` };
     return { name, ok: true, because: `${status}` };
   } catch (error) {
-    return { name, ok: false, because: `${url}: ${reason(error)}` };
+    const late = error instanceof DOMException && error.name === 'TimeoutError';
+    const why = late ? ` gave no answer within ${check.timeout} ms` : `: ${reason(error)}`;
+    return { name, ok: false, because: `${url}${why}` };
   }
 }
 

@@ -242,7 +242,7 @@ export class Engine {
       try {
         const effect = effects[pending.src] as (input: unknown, tools: EffectTools) => Promise<{ outcome: string }>;
         const output = await effect(pending.input, tools);
-        const event = output.outcome === 'ask' ? 'asked' : 'done';
+        const event = output.outcome === 'ask' ? 'asked' : output.outcome === 'bad' ? 'failed' : 'done';
         ended = { event, sent: { type: `xstate.done.actor.${pending.id}`, output, actorId: pending.id } };
       } catch (error) {
         // The state on disk is no step's failure: nothing may follow from it.

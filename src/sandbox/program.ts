@@ -118,7 +118,11 @@ function quickpay(): void {
       flushing = undefined;
       const chunk = lines;
       lines = '';
-      if (chunk !== '') fs.appendFileSync(log, chunk);
+      try {
+        if (chunk !== '') fs.appendFileSync(log, chunk);
+      } catch {
+        // As other programs do: payments are more than their log. The lines are lost.
+      }
     };
     const write = (line: string) => {
       lines += `${new Date().toISOString()} ${line}\n`;

@@ -30,7 +30,9 @@ export function evidenceLine(evidence: Evidence): string {
   }
   if ('observedSeconds' in evidence) {
     const rates = Object.entries(evidence.rates).map(([server, value]) => `${server} ${rate(value)}/s`);
-    return `observed ${seconds(evidence.observedSeconds)}: ${evidence.checksRun} checks, ${evidence.checksFailed} failed; ${evidence.errorsSeen} errors in the logs; ${rates.join(', ')}${evidence.note === '' ? '' : `; ${evidence.note}`}`;
+    const { proxy } = evidence;
+    const answers = proxy === null ? '' : `${proxy.failed} of ${proxy.requests} requests through Nginx answered 5xx; `;
+    return `observed ${seconds(evidence.observedSeconds)}: ${evidence.checksRun} checks, ${evidence.checksFailed} failed; ${evidence.errorsSeen} errors in the logs; ${answers}${rates.join(', ')}${evidence.note === '' ? '' : `; ${evidence.note}`}`;
   }
   if ('secondsUntilMoved' in evidence) {
     return `${evidence.switched.servers.join(' and ')} serve after ${seconds(evidence.secondsUntilMoved)}`;
@@ -44,8 +46,12 @@ export function evidenceLine(evidence: Evidence): string {
 
 /** The line kept in the history when a step has ended; null where there is nothing to say. */
 export function noteOn(event: string, step: string, context: ReleaseContext): string | null {
-  if (event === 'failed') return context.failure?.message ?? null;
-  if (event === 'asked') return context.question?.text ?? null;
-  const evidence = event === 'done' ? context.evidence[step] : undefined;
-  return evidence === undefined ? null : evidenceLine(evidence);
+  const { failure, question } = context;
+  const evidence = context.evidence[step];
+  // A soak that went bad ended as it should: its verdict is a failure, and what it saw is evidence all the same.
+  if (event === 'failed' && failure?.code === 'SOAK_BAD' && evidence !== undefined)
+    return `${failure.message} (${evidenceLine(evidence)})`;
+  if (event === 'failed') return failure?.message ?? null;
+  if (event === 'asked') return question?.text ?? null;
+  return event !== 'done' || evidence === undefined ? null : evidenceLine(evidence);
 }

@@ -10,7 +10,7 @@ import type { EventName } from '../../machines/events.ts';
 import { canaryAndRest, without } from '../../machines/topology.ts';
 import { eventsOf } from '../../machines/guards.ts';
 import { fill, fillText } from '../config/placeholders.ts';
-import type { Check, Config } from '../config/schema.ts';
+import type { Check, Config, HttpCheck } from '../config/schema.ts';
 import { routesOf, type ServerSettings, serverSettings, testServerSettings } from '../config/settings.ts';
 import type { ReleaseDocument } from '../store/document.ts';
 import { type KnownState, stateOf } from './states.ts';
@@ -380,8 +380,12 @@ function healthSteps({ config }: Planning, servers: readonly string[]): PlanStep
 }
 
 function healthStep({ name, health }: ServerSettings, why: string): PlanStep {
-  const contains = health.contains === undefined ? '' : ` with ${JSON.stringify(health.contains)}`;
-  return { where: name, command: `GET ${health.http} (expects ${health.status}${contains})`, why, changes: false };
+  return { where: name, command: `GET ${health.http} ${expectedOf(health)}`, why, changes: false };
+}
+
+function expectedOf({ status, contains, within }: HttpCheck): string {
+  const text = contains === undefined ? '' : ` with ${JSON.stringify(contains)}`;
+  return `(expects ${status}${text}${within === undefined ? '' : ` within ${within} ms`})`;
 }
 
 function rateSteps({ config, context }: Planning, why: string): PlanStep[] {
@@ -410,6 +414,11 @@ function soakSteps({ config, context }: Planning, step: 'verifying' | 'watchingA
         `errors (${config.verify.errors.join(', ')}) as rare as before the release`,
       ),
     ),
+    waits(
+      config.nginx.dir,
+      `follow ${config.nginx.accessLog} for ${durationText(window)}`,
+      '5xx answers as rare as before the release',
+    ),
   ];
 }
 
@@ -429,7 +438,7 @@ function mergeBackSteps({ config }: Planning): PlanStep[] {
 function checkStep(check: Check, { name, dir, address }: ServerSettings, why: string): PlanStep {
   const values = { server: name, dir, address };
   if ('run' in check) return runs(check.cwd ?? name, fill(check.run, values), why);
-  return { where: name, command: `GET ${fillText(check.http, values)} (expects ${check.status})`, why, changes: false };
+  return { where: name, command: `GET ${fillText(check.http, values)} ${expectedOf(check)}`, why, changes: false };
 }
 
 function runs(where: string, argv: readonly string[], why: string): PlanStep {

@@ -25,7 +25,7 @@ export interface FailureRow {
   serving: readonly string[];
   /** What each application server answers when it is asked directly; null when it does not answer. */
   versions: Readonly<Record<string, string | null>>;
-  /** Why clients may see errors; left out where they may see none. Only where the old version itself was gone. */
+  /** Why clients may see errors; left out where they may see none. Only where what they see is the failure itself. */
   clientsMayFail?: string;
 }
 

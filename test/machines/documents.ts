@@ -67,6 +67,7 @@ const observed: SoakEvidence = {
   errorsPerSecond: 0,
   oldErrorsPerSecond: 0,
   samples: [],
+  proxy: null,
   note: '',
 };
 

@@ -68,13 +68,10 @@ const soak = {
   errorsPerSecond: 0,
   oldErrorsPerSecond: 0,
   samples: [],
+  proxy: null,
   note: '',
 };
-const question = (
-  step: string,
-  kind: 'drainOverdue' | 'jobLost' | 'jobSilent' | 'soakInconclusive',
-  ...choices: string[]
-) => ({
+const question = (step: string, kind: 'drainOverdue' | 'jobLost' | 'jobSilent', ...choices: string[]) => ({
   outcome: 'ask',
   question: { id: step, kind, text: '', choices: choices.map((choice) => ({ choice, does: '' })) },
 });
@@ -120,7 +117,7 @@ function outputs(src: EffectName, input: Input): unknown[] {
       return [
         { outcome: 'good', evidence: soak },
         { outcome: 'bad', evidence: soak, because: 'errors' },
-        { ...question(input.step, 'soakInconclusive', 'again', 'accept', 'rollback'), evidence: soak },
+        { outcome: 'ask', evidence: soak, because: '' },
       ];
     case 'moveTraffic':
       return [done({ switched: switched(to), secondsUntilMoved: 0 })];

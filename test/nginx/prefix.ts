@@ -89,6 +89,7 @@ ${servers.map((address) => `    server ${address};`).join('\n')}
       reload: ['sbin/nginx', '-s', 'reload'],
       pidFile: 'logs/nginx.pid',
       errorLog: 'logs/error.log',
+      accessLog: 'logs/access.log',
     },
     git,
     run,

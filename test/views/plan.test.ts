@@ -60,7 +60,11 @@ describe('the plan of NEXT', () => {
 
   it('at app1Live only looks', () => {
     const plan = planned(until('app1Live'));
-    expect(plan).toEqual([health(1), '  app1: follow /opt/quickpay/logs/quickpay.log for 10 min']);
+    expect(plan).toEqual([
+      health(1),
+      '  app1: follow /opt/quickpay/logs/quickpay.log for 10 min',
+      '  /opt/nginx: follow logs/access.log for 10 min',
+    ]);
   });
 
   it('at app2Published goes on to the end', () => {
