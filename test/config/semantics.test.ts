@@ -155,3 +155,17 @@ describe('the other rules', () => {
     expect(message).not.toContain('s3cret');
   });
 });
+
+describe('the time of an answer', () => {
+  it('is limited to less than its timeout', () => {
+    const check = (within: string) =>
+      issuesOf(['verify:', `  checks: [{ http: "http://a/", timeout: 1s, within: ${within} }]`]);
+    expect(check('500ms')).toEqual([]);
+    for (const within of ['1s', '2s', '0s']) {
+      expect(check(within)).toEqual([
+        expect.stringMatching(/^verify\.checks\[0\]\.within: expected more than 0 and less than the timeout/),
+      ]);
+    }
+    expect(issuesOf(['probes: { health: { http: "http://{address}/", within: 9s } }'])).toHaveLength(1);
+  });
+});

@@ -82,12 +82,13 @@ failures('the soak', soakRows, {
   },
 
   errorsAsBefore: {
-    stage: { soakMs: 1_500 },
+    // The sandbox's own check is one of the requests that would fail.
+    stage: { soakMs: 1_500, config: { verify: { checks: [] } } },
     async trouble(on) {
       for (const name of ['app1', 'app2']) await on.sandbox.misbehaveServer(name, { status5xxEvery: 3 });
       // The old version has to have a past.
       await delay(1_000);
-      await on.walkTo(await on.start({ bump: 'patch' }), 'app1Live');
+      await on.walkTo(await on.start(), 'app1Live');
       await on.leave();
       const ended = await soak(on);
       expect(evidence(on).errorsSeen).toBeGreaterThan(0);
