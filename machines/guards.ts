@@ -197,8 +197,11 @@ const GUARDS = {
 
 export type GuardId = keyof typeof GUARDS;
 
+/** Every guard by its id. */
+export const GUARD_IDS = Object.keys(GUARDS) as GuardId[];
+
 /** Guards that `--force` may override. The rest protect customers or the record, and have no override. */
-const FORCEABLE: readonly GuardId[] = ['preflightPasses', 'notFrozen', 'versionsAsBelieved', 'othersHealthy'];
+export const FORCEABLE: readonly GuardId[] = ['preflightPasses', 'notFrozen', 'versionsAsBelieved', 'othersHealthy'];
 
 interface Requirement {
   guard: GuardId;

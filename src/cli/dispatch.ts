@@ -7,6 +7,8 @@ import { ending } from './ending.ts';
 
 /** Runs one command line and returns the exit status. Never throws. */
 export async function dispatch(argv: string[]): Promise<ExitCode> {
+  // Whoever reads may go away at any time (`flow history | head`), which is no defect; who drives or watches listens as well.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
   const [command, option, ...rest] = argv;
   const isPlain = (command === undefined || command === 'status') && rest.length === 0;
   if (!isPlain || (option !== undefined && option !== '--json')) return await (await import('./program.ts')).run(argv);

@@ -2,7 +2,8 @@
  * What `send`, `run` and `resume` share: becoming the driver, showing what happens, parking on Ctrl-C, and the exit status that the
  * release's resting place means.
  */
-import { EXIT, type ExitCode } from '../errors.ts';
+import { setTimeout as delay } from 'node:timers/promises';
+import { EXIT, type ExitCode, LockHeldError } from '../errors.ts';
 import { Driver } from '../release/drive.ts';
 import type { Place } from '../release/locate.ts';
 import { readLatest } from '../release/read.ts';
@@ -11,6 +12,23 @@ import type { ReleaseDocument } from '../store/document.ts';
 import { statusText, statusView } from '../views/status.ts';
 import { follower } from './follow.ts';
 import { terminal } from './terminal.ts';
+
+/** For so long a driver may be just coming or going, before somebody is told that there is no way to it. */
+const COMING_OR_GOING_MS = 700;
+const COMING_OR_GOING_EVERY_MS = 25;
+
+/** Tries until the lock was free or its holder could be reached, for a moment: a driver is just coming or going. */
+export async function pastTheLock<T>(attempt: () => Promise<T> | T): Promise<T> {
+  const until = performance.now() + COMING_OR_GOING_MS;
+  for (;;) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (!(error instanceof LockHeldError) || performance.now() > until) throw error;
+      await delay(COMING_OR_GOING_EVERY_MS);
+    }
+  }
+}
 
 /** The exit status of a release that rests (or has ended) as stored. */
 export function statusOf({ snapshot }: ReleaseDocument): ExitCode {
@@ -21,27 +39,43 @@ export function statusOf({ snapshot }: ReleaseDocument): ExitCode {
 }
 
 /**
- * Becomes the driver, lets `work` send events, and closes again. The first Ctrl-C (or a terminal that disappears) parks, the second
- * leaves at once; both are safe, because what is needed to go on is on disk.
+ * Becomes the driver, lets `work` send events, and closes again. Where `work` resolves with null, the result is where the release
+ * rests then. The first Ctrl-C (or a terminal that disappears) parks, a second Ctrl-C leaves at once; both are safe, because what
+ * is needed to go on is on disk.
  */
 export async function withDriver(
   place: Place,
   document: ReleaseDocument,
   doing: string,
-  work: (driver: Driver) => Promise<ExitCode>,
+  work: (driver: Driver) => Promise<ExitCode | null>,
+  json = false,
 ): Promise<ExitCode> {
   const shown = follower();
   const driver = await Driver.open(place, document, thisSender('command line'), doing, (told) => {
     shown.tell(told);
   });
   const interrupted = onInterrupt(() => driver.park());
+  const performed = async (): Promise<ExitCode> => {
+    const own = await work(driver);
+    // Another terminal may have been faster, and ours was refused: whoever accepted its event performs it.
+    const others = await driver.settle();
+    if (driver.engine.isParked) return EXIT.interrupted;
+    if (own !== null && !others) return own;
+    const status = showResult(place, json);
+    return own ?? status;
+  };
   try {
-    const result = await Promise.race([work(driver), interrupted.parked]);
-    if (result !== 'parked' && !driver.engine.isParked) return result;
+    const result = await Promise.race([performed(), interrupted.parked]);
+    if (typeof result === 'number' && !driver.engine.isParked) return result;
     shown.stop();
-    const state = driver.engine.state;
-    const job = driver.engine.runsJob ? ' The publish goes on by itself, as a job.' : '';
-    say(`Parked at ${state}.${job} Nothing is lost. Go on with: flow resume`);
+    const { engine } = driver;
+    if (engine.document.endedAt !== null) return showResult(place, json);
+    const job = typeof result === 'object' && result.job ? ' The publish goes on by itself, as a job.' : '';
+    say(
+      engine.isWorking
+        ? `Parked at ${engine.state}.${job} Nothing is lost. Go on with: flow resume`
+        : `Stopped at ${engine.state}, where the release rests. Nothing is lost. What can be done now: flow status`,
+    );
     return EXIT.interrupted;
   } finally {
     shown.stop();
@@ -60,36 +94,56 @@ function say(text: string): void {
   }
 }
 
-function onInterrupt(park: () => Promise<void>): { parked: Promise<'parked'>; forget: () => void } {
-  let times = 0;
-  let resolve: (value: 'parked') => void = () => undefined;
-  const parked = new Promise<'parked'>((settle) => {
-    resolve = settle;
-  });
-  const first = () => {
-    times += 1;
-    if (times > 1) {
-      say('Left at once. Nothing is lost. Go on with: flow resume');
-      process.exit(EXIT.interrupted);
-    }
-    say('Parking: the step comes to a safe point first. Ctrl-C again leaves at once.');
-    void park().then(() => {
-      resolve('parked');
-    });
+/**
+ * Calls back when the person wants to leave: Ctrl-C, or a terminal or pager that has gone. `again` hears of a second Ctrl-C
+ * alone, since one terminal that goes is told in several ways.
+ */
+export function onLeaving(first: () => void, again: () => void): { forget: () => void } {
+  let isLeaving = false;
+  const leave = () => {
+    if (isLeaving) return;
+    isLeaving = true;
+    first();
   };
+  const interrupt = () => {
+    if (isLeaving) again();
+    else leave();
+  };
+  // EIO is a terminal that has gone, and comes with a SIGHUP; where that is ignored (nohup), flow is meant to go on.
   const broken = (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE' && times === 0) first();
+    if (error.code === 'EPIPE') leave();
   };
-  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-  for (const signal of signals) process.on(signal, first);
+  process.on('SIGINT', interrupt);
+  process.on('SIGTERM', interrupt);
+  process.on('SIGHUP', leave);
   process.stderr.on('error', broken);
-  process.stdout.on('error', broken);
   return {
-    parked,
     forget: () => {
-      for (const signal of signals) process.off(signal, first);
+      process.off('SIGINT', interrupt);
+      process.off('SIGTERM', interrupt);
+      process.off('SIGHUP', leave);
     },
   };
+}
+
+function onInterrupt(park: () => Promise<boolean>): { parked: Promise<{ job: boolean }>; forget: () => void } {
+  let resolve: (value: { job: boolean }) => void = () => undefined;
+  const parked = new Promise<{ job: boolean }>((settle) => {
+    resolve = settle;
+  });
+  const leaving = onLeaving(
+    () => {
+      say('Parking: the step comes to a safe point first. Ctrl-C again leaves at once.');
+      void park().then((job) => {
+        resolve({ job });
+      });
+    },
+    () => {
+      say('Left at once. Nothing is lost. Go on with: flow resume');
+      process.exit(EXIT.interrupted);
+    },
+  );
+  return { parked, forget: leaving.forget };
 }
 
 /** Prints where the release stands now, as the command's result, and returns the exit status it means. */

@@ -32,6 +32,7 @@ export async function run(argv: string[]): Promise<ExitCode> {
     .description('Carries out a release step by step, proves each step before the next, and survives any crash.')
     .option('-c, --config <file>', 'another flow.yaml than the nearest one')
     .showSuggestionAfterError()
+    .showHelpAfterError('Nothing was changed. Every command: flow --help')
     .configureHelp({ showGlobalOptions: true })
     .exitOverride()
     .addHelpText(

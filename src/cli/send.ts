@@ -3,10 +3,12 @@
  * another flow drives, the event is handed to it, and this one follows along.
  */
 import { readFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import { OPERATOR_EVENTS, type ReleaseEvent } from '../../machines/events.ts';
-import { EXIT, type ExitCode, FlowError, LockHeldError, messageOf, UsageError } from '../errors.ts';
+import { FORCEABLE, GUARD_IDS, type GuardId } from '../../machines/guards.ts';
+import { EXIT, type ExitCode, FlowError, messageOf, UsageError } from '../errors.ts';
 import { listChanges } from '../release/changes.ts';
-import type { Request } from '../release/drive.ts';
+import { type Request, staleText } from '../release/drive.ts';
 import type { Decision } from '../release/engine.ts';
 import { handOver } from '../release/hand-over.ts';
 import { judge } from '../release/judge.ts';
@@ -16,11 +18,17 @@ import { thisSender } from '../release/sender.ts';
 import type { ReleaseDocument } from '../store/document.ts';
 import { nearest } from '../views/nearest.ts';
 import { planOf, planText } from '../views/plan.ts';
+import { phaseOf } from '../views/states.ts';
+import { plainLine } from '../views/text.ts';
 import { refusalText } from '../views/verdicts.ts';
 import { confirm, edit } from './ask.ts';
-import { showResult, withDriver } from './driving.ts';
+import { onLeaving, pastTheLock, showResult, withDriver } from './driving.ts';
 import { follower } from './follow.ts';
 import { terminal } from './terminal.ts';
+
+/** For so long a driver that let go of us may take to end. */
+const GOING_MS = 500;
+const GOING_EVERY_MS = 25;
 
 export interface SendOptions {
   yes?: boolean;
@@ -35,21 +43,19 @@ export interface SendOptions {
 
 export async function send(place: Place, word: string, options: SendOptions): Promise<ExitCode> {
   const type = eventName(word);
-  if ((options.force?.length ?? 0) > 0 && options.reason === undefined) {
-    throw new UsageError('NO_REASON', 'An override needs its reason: --force=GUARD --reason "…". Nothing was changed.');
-  }
   const document = readLatest(place.stateDir);
   if (document?.endedAt !== null) {
-    if (type !== 'NEXT') throw noRelease(document);
+    if (type !== 'NEXT') throw noRelease(document, type);
     return await (await import('./start.ts')).start(place, options);
   }
+  checkForce(options);
   const event = eventOf(type, document, options);
   const by = thisSender('command line');
-  const driven = readLiveDriver(place.stateDir) !== null;
-  if (!driven) {
-    const [decision] = await judge(place, document, [event]);
-    if (decision?.accepted === false) return refused(decision, document, type);
+  if (options.expect !== undefined && options.expect !== document.rev) {
+    return refused(place, stale(document, options.expect), document, type);
   }
+  const [decision] = await judge(place, document, [event]);
+  if (decision?.accepted === false) return refused(place, decision, document, type);
   process.stderr.write(`${planText(planOf(document, type, options.choice), terminal().errPaint)}\n`);
   await confirm(
     `Send ${type}${options.choice === undefined ? '' : ` ${options.choice}`} (revision ${document.rev})?`,
@@ -59,83 +65,150 @@ export async function send(place: Place, word: string, options: SendOptions): Pr
     type === 'NEXT' && document.snapshot.value === 'tested'
       ? { ...event, notes: await notes(place, document, options) }
       : event;
-  // The prompt names the revision it shows, so that an answer given to an old picture is refused. Without a prompt nobody
-  // looked at one, and a driver at work moves it all the time.
-  const request: Request = {
-    event: withNotes,
-    by,
-    expect: options.expect ?? (options.yes === true || driven ? null : document.rev),
-  };
+  // What was shown is what is meant: of two people who send NEXT at once, the second does not carry out the step after it. A
+  // ROLLBACK is meant whatever happened meanwhile, and an ANSWER names its question.
+  const isBound = type !== 'ROLLBACK' && type !== 'ANSWER';
+  const request: Request = { event: withNotes, by, expect: options.expect ?? (isBound ? document.rev : null) };
   return await deliver(place, document, request, options.json === true);
 }
 
-/** Hands the request to whoever drives, or becomes the driver; retries while a driver is just coming or going. */
+/** Hands the request to whoever drives, or becomes the driver; tries again while one is just coming or going. */
 export async function deliver(
   place: Place,
   document: ReleaseDocument,
   request: Request,
   json: boolean,
 ): Promise<ExitCode> {
-  for (let attempt = 0; ; attempt++) {
-    const handed = await throughDriver(place, request);
-    if (handed !== null) {
-      if (!handed.accepted) return refused(handed, readLatest(place.stateDir) ?? document, request.event.type);
-      return showResult(place, json);
-    }
-    try {
-      return await withDriver(
-        place,
-        readLatest(place.stateDir) ?? document,
-        `sending ${request.event.type}`,
-        async (driver) => {
-          const decision = await driver.decide(request);
-          if (!decision.accepted) return refused(decision, driver.engine.document, request.event.type);
-          await driver.drive();
-          return showResult(place, json);
-        },
-      );
-    } catch (error) {
-      if (!(error instanceof LockHeldError) || attempt >= 4) throw error;
-    }
-  }
+  return await pastTheLock(
+    async () =>
+      (await throughDriver(place, document, request, json)) ?? (await asDriver(place, document, request, json)),
+  );
 }
 
-async function throughDriver(place: Place, request: Request): Promise<Decision | null> {
+async function asDriver(place: Place, document: ReleaseDocument, request: Request, json: boolean): Promise<ExitCode> {
+  return await withDriver(
+    place,
+    readLatest(place.stateDir) ?? document,
+    `sending ${request.event.type}`,
+    async (driver) => {
+      const decision = await driver.decide(request);
+      if (!decision.accepted) return refused(place, decision, driver.engine.document, request.event.type);
+      await driver.drive();
+      return null;
+    },
+    json,
+  );
+}
+
+/** Null where nobody drives, or whoever did was gone before it had decided. */
+async function throughDriver(
+  place: Place,
+  document: ReleaseDocument,
+  request: Request,
+  json: boolean,
+): Promise<ExitCode | null> {
   if (readLiveDriver(place.stateDir) === null) return null;
+  const { type } = request.event;
   const shown = follower();
-  const leaving = new AbortController();
-  const leave = () => {
-    process.stderr.write('No longer following. The release goes on in the terminal that drives it: flow status\n');
-    leaving.abort();
-  };
-  process.once('SIGINT', leave);
+  const left = new AbortController();
+  const leaving = onLeaving(
+    () => {
+      left.abort();
+    },
+    () => process.exit(EXIT.interrupted),
+  );
+  let decision: Decision | null;
   try {
-    return await handOver(
+    decision = await handOver(
       place.stateDir,
       { ...request, by: { ...request.by, via: 'second terminal' } },
       (told) => {
         shown.tell(told);
       },
-      leaving.signal,
+      left.signal,
     );
   } finally {
-    process.off('SIGINT', leave);
+    leaving.forget();
     shown.stop();
   }
+  if (left.signal.aborted) {
+    process.stderr.write(
+      decision?.accepted === true
+        ? `No longer following. ${type} was taken, and goes on in the terminal that drives the release: flow status\n`
+        : `Left before ${type} was answered. Whether it was taken, and where the release stands: flow status\n`,
+    );
+    return EXIT.interrupted;
+  }
+  if (decision === null) return null;
+  const after = readLatest(place.stateDir) ?? document;
+  if (!decision.accepted) return refused(place, decision, after, type);
+  return phaseOf(after.snapshot.value, after.snapshot.context) === 'working'
+    ? await driverGone(place, after, type)
+    : showResult(place, json);
+}
+
+/** The driver we followed ended in the middle of a step: it was parked, or killed. */
+async function driverGone(place: Place, { snapshot }: ReleaseDocument, type: string): Promise<ExitCode> {
+  for (let waited = 0; waited < GOING_MS && readLiveDriver(place.stateDir) !== null; ) {
+    await delay(GOING_EVERY_MS);
+    waited += GOING_EVERY_MS;
+  }
+  const next = readLiveDriver(place.stateDir);
+  process.stderr.write(
+    next === null
+      ? `The flow that drove the release has gone, at ${snapshot.value}. ${type} was taken and is on record; nobody goes on with it now. Go on with: flow resume\n`
+      : `The flow that drove the release has gone, at ${snapshot.value}. ${next.who} (process ${next.pid}) goes on with it: flow status --watch\n`,
+  );
+  return EXIT.interrupted;
 }
 
 /** Says why an event was refused, and what would unblock it. */
-export function refused(decision: Decision, document: ReleaseDocument, type: string): ExitCode {
-  process.stderr.write(`${refusalText(decision, document, type, terminal().errPaint)}\n`);
+export function refused(place: Place, decision: Decision, document: ReleaseDocument, type: string): ExitCode {
+  const isUnwatched =
+    phaseOf(decision.state, document.snapshot.context) === 'working' && readLiveDriver(place.stateDir) === null;
+  const verdicts = decision.verdicts.map((verdict) =>
+    isUnwatched && verdict.id === 'stepAtRest'
+      ? { ...verdict, because: `${verdict.because}, and nobody drives it`, unblock: 'flow resume' }
+      : verdict,
+  );
+  process.stderr.write(`${refusalText({ ...decision, verdicts }, document, type, terminal().errPaint)}\n`);
   return EXIT.refused;
 }
 
-export function noRelease(document: ReleaseDocument | null): FlowError {
-  const last =
-    document === null
-      ? ''
-      : ` The last one, ${document.snapshot.context.version}, ended as ${document.snapshot.value}.`;
-  return new FlowError('NO_RELEASE', EXIT.noRelease, `No release is running.${last} Plan one: flow start`);
+/** The refusal of an event that was meant for another revision than the one there is. */
+function stale({ rev, snapshot }: ReleaseDocument, expected: number): Decision {
+  return { accepted: false, verdicts: [], because: staleText(rev, expected), rev, state: snapshot.value };
+}
+
+export function noRelease(document: ReleaseDocument | null, type: string | null = null): FlowError {
+  const { value, context } = document?.snapshot ?? { value: null, context: null };
+  const last = context === null ? '' : ` The last one, ${context.version}, ended as ${value}.`;
+  const plan =
+    type === 'ROLLBACK' && value === 'allLive'
+      ? 'To go back to what ran before it: flow rollback'
+      : 'Plan one: flow start';
+  return new FlowError('NO_RELEASE', EXIT.noRelease, `No release is running.${last} Nothing was changed. ${plan}`);
+}
+
+/** Throws UsageError for an override without a reason, of a guard that does not exist, or of one that has no override. */
+export function checkForce({ force = [], reason }: Pick<SendOptions, 'force' | 'reason'>): void {
+  for (const id of force) {
+    if (FORCEABLE.includes(id as GuardId)) continue;
+    const near = nearest(id, FORCEABLE);
+    const may = `Guards with an override: ${FORCEABLE.join(', ')}. Nothing was changed. What stands in the way now: flow why NEXT`;
+    throw GUARD_IDS.includes(id as GuardId)
+      ? new UsageError('NO_OVERRIDE', `${id} cannot be overridden: it protects customers or the record. ${may}`)
+      : new UsageError(
+          'UNKNOWN_GUARD',
+          `There is no guard "${id}".${near === null ? '' : ` Did you mean ${near}?`} ${may}`,
+        );
+  }
+  if (force.length > 0 && reason === undefined) {
+    throw new UsageError(
+      'NO_REASON',
+      `An override needs its reason, which is recorded: --force=${force.join(',')} --reason "…". Nothing was changed.`,
+    );
+  }
 }
 
 /** The event a word means. Throws UsageError with the nearest one. */
@@ -146,7 +219,7 @@ export function eventName(word: string): (typeof OPERATOR_EVENTS)[number] {
   const near = nearest(name, OPERATOR_EVENTS);
   throw new UsageError(
     'UNKNOWN_EVENT',
-    `There is no event "${word}".${near === null ? '' : ` Did you mean ${near}?`} Events: ${OPERATOR_EVENTS.join(', ')}. Nothing was changed.`,
+    `There is no event "${word}".${near === null ? '' : ` Did you mean ${near}?`} Events: ${OPERATOR_EVENTS.join(', ')}. Nothing was changed. What can be sent now: flow why`,
   );
 }
 
@@ -161,14 +234,14 @@ function eventOf(
   };
   if (type !== 'ANSWER') return { type, ...common };
   const { question } = document.snapshot.context;
-  if (options.choice === undefined) {
-    const choices = question?.choices.map(({ choice }) => choice).join(', ');
+  if (question !== null && options.choice === undefined) {
+    const choices = question.choices.map(({ choice, does }) => `\n  flow send ANSWER ${choice}   ${plainLine(does)}`);
     throw new UsageError(
       'NO_CHOICE',
-      `An answer needs its choice: flow send ANSWER CHOICE.${choices === undefined ? '' : ` Choices: ${choices}.`} Nothing was changed.`,
+      `An answer needs its choice. Nothing was changed. ${plainLine(question.text)} Choose:${choices.join('')}`,
     );
   }
-  return { type, question: options.question ?? question?.id ?? '', choice: options.choice, ...common };
+  return { type, question: options.question ?? question?.id ?? '', choice: options.choice ?? '', ...common };
 }
 
 /** The ChangeLog section: from the file, from the editor, or the generated list where nobody can be asked. */
@@ -183,9 +256,8 @@ async function notes(place: Place, document: ReleaseDocument, options: SendOptio
   const { subjects, previousTag, changelog } = await listChanges(place, document);
   const list = subjects.map((subject) => `* ${subject}`).join('\n');
   if (options.yes === true || !terminal().interactive) return list;
-  const edited = edit(
+  return edit(
     list,
     `The changes since ${previousTag ?? 'the beginning'}, for the section of ${document.snapshot.context.version} in ${changelog}.`,
   );
-  return edited === '' ? list : edited;
 }

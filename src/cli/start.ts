@@ -1,10 +1,10 @@
 /** `flow start`: plans a release, says what it would be, asks, and stores it. */
 import { EXIT, type ExitCode, UsageError } from '../errors.ts';
 import type { Place } from '../release/locate.ts';
-import { type Bump, planRelease, storeRelease } from '../release/start.ts';
+import { type Bump, type Plan, planRelease, storeRelease } from '../release/start.ts';
 import { plainLine } from '../views/text.ts';
 import { confirm } from './ask.ts';
-import { showResult } from './driving.ts';
+import { pastTheLock, showResult } from './driving.ts';
 import { terminal } from './terminal.ts';
 
 export interface StartOptions {
@@ -17,7 +17,12 @@ export interface StartOptions {
   json?: boolean;
 }
 
-export async function start(place: Place, options: StartOptions): Promise<ExitCode> {
+/** `inspect` sees the plan before anybody is asked, and may refuse it by throwing. */
+export async function start(
+  place: Place,
+  options: StartOptions,
+  inspect: (input: Plan['input']) => void = () => undefined,
+): Promise<ExitCode> {
   if ((options.force?.length ?? 0) > 0 && options.reason === undefined) {
     throw new UsageError(
       'NO_REASON',
@@ -25,6 +30,7 @@ export async function start(place: Place, options: StartOptions): Promise<ExitCo
     );
   }
   const plan = await planRelease(place, options);
+  inspect(plan.input);
   const paint = terminal().errPaint;
   const { version, before, topology } = plan.input;
   const lines = [
@@ -37,7 +43,7 @@ export async function start(place: Place, options: StartOptions): Promise<ExitCo
     plan.input.kind === 'rollback' ? `Plan the way back to ${version}?` : `Plan the release of ${version}?`,
     options.yes === true,
   );
-  storeRelease(place, plan);
+  await pastTheLock(() => storeRelease(place, plan));
   showResult(place, options.json === true);
   return EXIT.ok;
 }

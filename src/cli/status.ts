@@ -20,6 +20,8 @@ export async function status(place: Place, options: { json?: boolean; watch?: bo
     process.stdout.write(`${text()}\n`);
     return EXIT.ok;
   }
+  // Nobody reads any more: there is nothing left to show it for.
+  process.stdout.on('error', () => process.exit(EXIT.ok));
   if (!process.stdout.isTTY) {
     let last = '';
     for (;;) {

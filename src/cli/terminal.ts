@@ -2,7 +2,7 @@
 import { type Paint, paintFor } from '../views/text.ts';
 
 export interface Terminal {
-  /** A person can be asked: input and the error stream are a terminal, and this is no CI run. */
+  /** A person can be asked: input and the error stream are a terminal that can be redrawn, and this is no CI run. */
   interactive: boolean;
   /** The error stream may be redrawn. */
   redraws: boolean;

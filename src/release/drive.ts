@@ -1,13 +1,19 @@
 /**
  * Being the driver: the lock, the engine, the socket on which other terminals hand in events, and the live figures.
  * One driver at a time. What ends it: the release rests, it was parked (Ctrl-C), or the state could not be written.
+ * Invariant: whoever accepts an event performs what follows. From the moment nothing more will be performed, nothing is decided:
+ * the asking terminal finds the connection closed without an answer, and becomes the driver itself.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { OPERATOR_EVENTS, type ReleaseEvent } from '../../machines/events.ts';
 import type { Config } from '../config/schema.ts';
 import type { Progress } from '../effects/effect.ts';
 import { createEffects } from '../effects/index.ts';
 import type { World } from '../effects/world.ts';
+import { testServerSettings } from '../config/settings.ts';
+import { jobId } from '../effects/server-job.ts';
 import { messageOf } from '../errors.ts';
+import { peekJob } from '../hosts/jobs.ts';
 import { type Channel, listen } from '../store/channel.ts';
 import type { HistoryEntry, ReleaseDocument, Sender } from '../store/document.ts';
 import { acquireLock, type Lock } from '../store/lock.ts';
@@ -35,7 +41,7 @@ export type Told =
   | { kind: 'problem'; message: string };
 
 const LIVE_EVERY_MS = 250;
-/** How long a parked driver waits for the step to come to a safe point. A publish goes on as a job anyway. */
+/** How long a parked driver waits for the step to come to a safe point. A publish is not waited for: it goes on as a job. */
 const PARK_PATIENCE_MS = 10_000;
 
 export class Driver {
@@ -44,6 +50,8 @@ export class Driver {
   readonly #lock: Lock;
   readonly #place: Place;
   readonly #deciding = new Set<Promise<unknown>>();
+  #owes = false;
+  #decidesNoMore = false;
   readonly #channels = new Set<Channel>();
   readonly #tell: (told: Told) => void;
   readonly #telling = new Set<Promise<void>>();
@@ -108,14 +116,13 @@ export class Driver {
       state: engine.state,
     });
     const isStale = () => request.expect !== null && request.expect !== engine.document.rev;
-    const stale = () =>
-      refused(`the release is at revision ${engine.document.rev}, not at ${request.expect ?? ''}: somebody was faster`);
+    const stale = () => refused(staleText(engine.document.rev, request.expect ?? 0));
     if (isStale()) return stale();
     const { state } = engine;
     const facts = await gatherFacts(world, state, engine.context, request.event.type);
     // The release may have moved while the facts were gathered: facts of another state prove nothing.
     if (engine.state !== state && request.event.type !== 'ROLLBACK') {
-      return refused(`the release moved from ${state} to ${engine.state} meanwhile`);
+      return refused(`the release moved from ${state} to ${engine.state} meanwhile: somebody was faster`);
     }
     return isStale() ? stale() : engine.send({ ...request.event, facts }, request.by);
   }
@@ -125,22 +132,55 @@ export class Driver {
     const effects = createEffects(this.world);
     do {
       await this.engine.drive(effects);
-      await Promise.allSettled([...this.#deciding]);
+      await this.#decided();
     } while (this.engine.isWorking && !this.engine.isParked);
+    this.#owes = false;
   }
 
-  /** Ctrl-C: lets the step come to a safe point, then stops. A running publish goes on as a job. */
-  async park(): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    const patience = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, this.engine.runsJob ? 0 : PARK_PATIENCE_MS);
-    });
-    await Promise.race([this.engine.park(), patience]);
-    clearTimeout(timer);
+  /**
+   * The end of driving: performs what was accepted from another terminal and not performed yet, and decides nothing from then on.
+   * Resolves with whether there was anything of the kind.
+   */
+  async settle(): Promise<boolean> {
+    let performed = false;
+    for (;;) {
+      await this.#decided();
+      if (!this.#owes || this.engine.isParked) {
+        this.#decidesNoMore = true;
+        return performed;
+      }
+      performed = true;
+      await this.drive();
+    }
+  }
+
+  /**
+   * Ctrl-C: lets the step come to a safe point, then stops. Resolves with whether a publish is left that goes on as a job.
+   * Nothing is decided any more.
+   */
+  async park(): Promise<boolean> {
+    this.#decidesNoMore = true;
+    await Promise.race([this.engine.park(), delay(PARK_PATIENCE_MS, undefined, { ref: false })]);
+    return await this.#jobRuns();
+  }
+
+  /** Whether the publish of the pending step has been started and has not ended. */
+  async #jobRuns(): Promise<boolean> {
+    const { config, host, jobs } = this.world;
+    const effect = this.engine.pending;
+    if (effect?.src !== 'publish' && effect?.src !== 'runTests') return false;
+    const name = effect.src === 'publish' ? effect.input.server : testServerSettings(config).name;
+    const glance = await peekJob(host, jobs, jobId({ ...effect.input, server: { name } })).catch(() => null);
+    return glance?.state === 'running';
+  }
+
+  async #decided(): Promise<void> {
+    while (this.#deciding.size > 0) await Promise.allSettled([...this.#deciding]);
   }
 
   /** Lets go of the lock. Calling it twice does nothing. */
   async close(): Promise<void> {
+    this.#decidesNoMore = true;
     await Promise.all([...this.#telling]);
     for (const channel of this.#channels) channel.close();
     await this.#socket?.close();
@@ -160,13 +200,17 @@ export class Driver {
 
   async #serve(channel: Channel): Promise<void> {
     for await (const message of channel.messages) {
+      if (this.#decidesNoMore) return;
       const request = requestOf(message);
       if (request === null) {
         channel.send({ kind: 'problem', message: 'that is no event' } satisfies Told);
         continue;
       }
       const deciding = this.decide(request)
-        .then((decision) => channel.send({ kind: 'decision', decision } satisfies Told))
+        .then((decision) => {
+          this.#owes ||= decision.accepted;
+          return channel.send({ kind: 'decision', decision } satisfies Told);
+        })
         .catch((error: unknown) => channel.send({ kind: 'problem', message: messageOf(error) } satisfies Told));
       this.#deciding.add(deciding);
       void deciding.finally(() => this.#deciding.delete(deciding));
@@ -196,6 +240,12 @@ export class Driver {
     writeLive(this.#place.stateDir, id, { step, text: progress.text, at: this.world.now().toISOString() });
   }
 }
+
+/** Why an event that expects another revision than the one there is was refused. */
+export const staleText = (rev: number, expected: number): string =>
+  expected > rev
+    ? `the release is at revision ${rev}; there is no revision ${expected} yet`
+    : `the release is at revision ${rev}, not at ${expected} any more: somebody was faster`;
 
 const text = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
 const record = (value: unknown): Record<string, unknown> | null =>

@@ -7,7 +7,7 @@
  * XState keeps the semantics; the order is kept here, which is why no actor is ever started.
  */
 import { createActor, initialTransition, transition } from 'xstate';
-import type { EffectName, ReleaseContext, ReleaseInput, StepFailure } from '../../machines/contract.ts';
+import type { EffectInput, EffectName, ReleaseContext, ReleaseInput, StepFailure } from '../../machines/contract.ts';
 import type { ReleaseEvent } from '../../machines/events.ts';
 import { eventsOf, isOverridden, type Verdict, verdictsOn } from '../../machines/guards.ts';
 import { createReleaseMachine, machineId, type ReleaseMachine } from '../../machines/release.ts';
@@ -16,11 +16,15 @@ import type { EffectTools, Effects, Progress } from '../effects/effect.ts';
 import type { HistoryEntry, ReleaseDocument, Sender, StoredSnapshot } from '../store/document.ts';
 import type { ReleaseFile } from '../store/release-file.ts';
 import { noteOn } from '../views/note.ts';
+import { whyImpossible } from '../views/verdicts.ts';
 
 type Snapshot = ReturnType<typeof initialTransition<ReleaseMachine>>[0];
 
 /** The chart is flat, so its value is the name of one state. */
 const stateOf = ({ value }: { value: unknown }): string => (typeof value === 'string' ? value : JSON.stringify(value));
+
+/** An effect by its name, with what it is given. */
+export type PendingEffect = { [Name in EffectName]: { src: Name; input: EffectInput<Name> } }[EffectName];
 
 /** The engine's view of time; injected so that tests own it. */
 export interface Clock {
@@ -86,7 +90,7 @@ export class Engine {
   readonly #options: EngineOptions;
   readonly #machine: ReleaseMachine;
   #snapshot: Snapshot;
-  #running: { ref: unknown; src: EffectName; abort: AbortController } | null = null;
+  #running: { ref: unknown; abort: AbortController } | null = null;
   #parked = false;
   #settled: () => void = () => undefined;
 
@@ -133,10 +137,9 @@ export class Engine {
   get isParked(): boolean {
     return this.#parked;
   }
-  /** Whether the pending effect may have started a job, which goes on without flow. */
-  get runsJob(): boolean {
-    const src = this.#pending()?.src;
-    return src === 'publish' || src === 'runTests';
+  /** The effect that is performed, or will be by the next driver; null where none is. A job that it started goes on without flow. */
+  get pending(): PendingEffect | null {
+    return this.#pending() as PendingEffect | null;
   }
 
   /**
@@ -162,12 +165,7 @@ export class Engine {
     const known = event.type === 'RECHECK' ? this.#snapshot.can(event) : possible.includes(event.type);
     const verdicts = known ? verdictsOn(state, context, event) : [];
     if (!known) {
-      const may = possible.length > 0 ? `possible now: ${possible.join(', ')}` : 'nothing can be sent to it any more';
-      const because = this.isWorking
-        ? `${state} is at work; ${may}`
-        : this.#snapshot.status === 'active'
-          ? `${event.type} means nothing at ${state}; ${may}`
-          : `the release has ended (${state})`;
+      const because = whyImpossible(event.type, state, context);
       const step: Verdict[] = this.isWorking
         ? [
             {
@@ -231,7 +229,7 @@ export class Engine {
       if (pending === null || this.#parked) return;
       const abort = new AbortController();
       const startedAt = performance.now();
-      this.#running = { ref: pending.ref, src: pending.src, abort };
+      this.#running = { ref: pending.ref, abort };
       const tools: EffectTools = {
         signal: abort.signal,
         report: (progress) => {

@@ -1,5 +1,5 @@
 /** Handing an event to the driver that is already at work, and following along until it rests. */
-import { LockHeldError } from '../errors.ts';
+import { EXIT, FlowError, LockHeldError } from '../errors.ts';
 import { connect } from '../store/channel.ts';
 import { readLiveDriver } from './read.ts';
 import type { Decision } from './engine.ts';
@@ -8,7 +8,7 @@ import type { Request, Told } from './drive.ts';
 /**
  * Hands the request to the live driver; `tell` hears what it does until it rests. Resolves with the decision, or with null when
  * the driver was gone before it decided (the caller may become the driver then).
- * Throws LockHeldError when there is a driver that cannot be reached.
+ * Throws LockHeldError when there is a driver that takes no events (yet), and FlowError NOT_TAKEN when it could not decide.
  */
 export async function handOver(
   stateDir: string,
@@ -30,6 +30,7 @@ export async function handOver(
   const stop = () => {
     channel.close();
   };
+  if (signal.aborted) stop();
   signal.addEventListener('abort', stop, { once: true });
   let decision: Decision | null = null;
   try {
@@ -39,7 +40,11 @@ export async function handOver(
         decision = told.decision;
         if (!decision.accepted) break;
       } else if (told.kind === 'problem') {
-        throw new LockHeldError(`${who}, and could not take the event: ${told.message}`);
+        throw new FlowError(
+          'NOT_TAKEN',
+          EXIT.locked,
+          `${who}, and could not take ${request.event.type}: ${told.message}. Where the release stands: flow status`,
+        );
       } else {
         tell(told);
       }

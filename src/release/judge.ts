@@ -27,7 +27,12 @@ export async function judge(
   });
   return await Promise.all(
     events.map(async (event) =>
-      engine.judge({ ...event, facts: await gatherFacts(world, engine.state, engine.context, event.type) }),
+      engine.judge(
+        // No guard of another event looks at the world, and a ROLLBACK must not wait for a server that does not answer.
+        event.type === 'NEXT'
+          ? { ...event, facts: await gatherFacts(world, engine.state, engine.context, event.type) }
+          : event,
+      ),
     ),
   );
 }

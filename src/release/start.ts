@@ -49,13 +49,7 @@ const refused = (code: string, message: string) => new FlowError(code, EXIT.refu
  * reason: a release is running, a route is missing or leads elsewhere, a version has no tag to go back to, it is marked bad.
  */
 export async function planRelease(place: Place, options: StartOptions): Promise<Plan> {
-  const running = readLatest(place.stateDir);
-  if (running !== null && running.endedAt === null) {
-    throw refused(
-      'RELEASE_RUNNING',
-      `Release ${running.id} (${running.snapshot.context.version}) is running, at ${running.snapshot.value}. Nothing was changed. Go on with it: flow status`,
-    );
-  }
+  const running = refuseRunning(place);
   const loaded = loadConfig(place.configFile);
   const { config } = loaded;
   const world = openWorld(place, config, null);
@@ -103,7 +97,21 @@ export async function planRelease(place: Place, options: StartOptions): Promise<
   };
 }
 
-/** Stores a planned release. Throws LockHeldError when somebody drives, StateError when it cannot be written. */
+/** The last release. Throws FlowError RELEASE_RUNNING when it has not ended. */
+function refuseRunning(place: Place): ReleaseDocument | null {
+  const last = readLatest(place.stateDir);
+  if (last?.endedAt !== null) return last;
+  const { version } = last.snapshot.context;
+  throw refused(
+    'RELEASE_RUNNING',
+    `Release ${last.id} (${version}) is running, at ${last.snapshot.value}. Nothing was changed. Go on with it: flow status`,
+  );
+}
+
+/**
+ * Stores a planned release. Throws FlowError RELEASE_RUNNING when somebody else has stored one meanwhile, LockHeldError when somebody
+ * drives, StateError when it cannot be written.
+ */
 export function storeRelease(place: Place, plan: Plan): ReleaseDocument {
   createStateFolder(place.stateDir);
   const by = thisSender('command line');
@@ -113,6 +121,8 @@ export function storeRelease(place: Place, plan: Plan): ReleaseDocument {
     minEpoch: latestEpoch(place.stateDir),
   });
   try {
+    // Once more under the lock: two people may have planned at once.
+    refuseRunning(place);
     const id = nextReleaseId(place.stateDir);
     const { config, file, hash } = plan.loaded;
     const document = firstDocument(

@@ -44,8 +44,12 @@ export function refusalText(refusal: Refusal, document: ReleaseDocument, event: 
     ...overrideLines(verdicts, event, paint),
   ];
   const { question } = document.snapshot.context;
-  if (event === 'ANSWER' && question !== null) {
-    lines.push(`  ${paint.dim('Choices')}  ${listText(question.choices.map(({ choice }) => plainLine(choice)))}`);
+  if (question !== null && (event === 'ANSWER' || phaseOf(state, document.snapshot.context) === 'asking')) {
+    const choices = question.choices.map(({ choice, does }) => [
+      `flow send ANSWER ${plainLine(choice)}`,
+      plainLine(does),
+    ]);
+    lines.push(`  ${paint.dim('Question')}  ${plainLine(question.text)}`, ...table(choices, '    '));
   }
   return paint.finish([...lines, `  ${paint.dim('See')}  flow status`].join('\n'));
 }
@@ -100,7 +104,7 @@ export function whyView({ document, event, facts, force = [] }: WhyInput): WhyVi
     rev: document.rev,
     state,
     events: asked.map((name) =>
-      possible.includes(name) ? judged(name, state, context, facts, force) : impossible(name, state, context, possible),
+      possible.includes(name) ? judged(name, state, context, facts, force) : impossible(name, state, context),
     ),
   };
 }
@@ -123,16 +127,31 @@ function judged(
   return { event: name, passes: passes(verdicts, force), does, because: null, verdicts };
 }
 
-function impossible(name: EventName, state: string, context: ReleaseContext, possible: readonly EventName[]): WhyEvent {
+function impossible(name: EventName, state: string, context: ReleaseContext): WhyEvent {
+  return { event: name, passes: false, does: null, because: whyImpossible(name, state, context), verdicts: [] };
+}
+
+/** Why a state does not take an event at all, and what to send instead. */
+export function whyImpossible(event: EventName, state: string, context: ReleaseContext): string {
   const phase = phaseOf(state, context);
+  if (phase === 'ended') return `the release has ended (${state})`;
+  const possible = eventsOf(state, context);
   const may = possible.length === 0 ? 'nothing can be sent to it now' : `possible now: ${possible.join(', ')}`;
-  const because =
-    phase === 'ended'
-      ? `the release has ended (${state})`
-      : phase === 'working'
-        ? `${state} is at work; ${may}`
-        : `${name} means nothing at ${state}; ${may}`;
-  return { event: name, passes: false, does: null, because, verdicts: [] };
+  if (context.rollback !== null && event === 'ROLLBACK') return `the release is being rolled back already; ${may}`;
+  if (event === 'ABORT' && possible.includes('ROLLBACK')) {
+    return `ABORT gives a release up that has not touched production, and this one has; ${may}. To go back to the old version: flow send ROLLBACK`;
+  }
+  if (event === 'ROLLBACK' && possible.includes('ABORT')) {
+    return `production is untouched, so there is nothing to roll back; ${may}. To give the release up: flow send ABORT`;
+  }
+  if (phase === 'working') return `${state} is at work; ${may}`;
+  if (event === 'ANSWER') return `no question is open at ${state}; ${may}`;
+  if (phase === 'asking') return `a question is open at ${state}, and has to be answered first; ${may}`;
+  if (event === 'RETEST' && state === 'planned') return `nothing was tested yet; ${may}. To test: flow send NEXT`;
+  if (event === 'RETEST' && possible.includes('ABORT')) {
+    return `${context.version} is tagged, so what was tested can not change any more; ${may}. To test anew: flow send ABORT, then flow start`;
+  }
+  return `${event} means nothing at ${state}; ${may}`;
 }
 
 /** The text of `flow why`, without a line end at its end. */

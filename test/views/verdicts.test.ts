@@ -53,7 +53,7 @@ describe('a refusal', () => {
     const refusal = { verdicts, because: 'no\u001b[2J', rev: document.rev, state };
     const text = refusalText(refusal, document, 'ANSWER', plainPaint);
     expect(text).toContain('"hurry" is not a choice\n');
-    expect(text).toContain('  Choices  wait and proceed\n');
+    expect(text).toContain('    flow send ANSWER wait     does wait\n    flow send ANSWER proceed  does proceed\n');
     expect(text).toContain('\n  no\n');
   });
 });
@@ -90,7 +90,7 @@ describe('why', () => {
       whyView({ document: play.document, event, facts: null }).events[0]?.because;
     expect(becauseOf(new Play().until('verifying'), 'NEXT')).toBe('verifying is at work; possible now: ROLLBACK');
     expect(becauseOf(new Play().until('verified'), 'ABORT')).toBe(
-      'ABORT means nothing at verified; possible now: NEXT, ROLLBACK',
+      'ABORT gives a release up that has not touched production, and this one has; possible now: NEXT, ROLLBACK. To go back to the old version: flow send ROLLBACK',
     );
     expect(becauseOf(new Play().until('allLive'), 'NEXT')).toBe('the release has ended (allLive)');
     expect(
