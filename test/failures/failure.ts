@@ -3,7 +3,7 @@
  * command to run next, and how the world stands. The same row is printed in docs/failures.md and held against a real sandbox.
  */
 import { get } from 'node:http';
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { SandboxOptions } from '../../src/sandbox/world.ts';
 import { stage, type Stage } from '../scenarios/stage.ts';
 import type { Ended } from '../scenarios/terminal.ts';
@@ -73,6 +73,41 @@ export function failures<Rows extends FailureRows>(
             `${row.situation}: ${totals.failed} of ${totals.requests} requests failed: ${row.clientsMayFail}\n`,
           );
       }, 90_000);
+    }
+  });
+}
+
+/**
+ * As `failures`, for words that are refused and change nothing: all of them on one stage, which `prepare` brings to where the
+ * rows say that it rests.
+ */
+export function refusals<Rows extends FailureRows>(
+  group: string,
+  rows: Rows,
+  setting: { stage?: Partial<SandboxOptions>; prepare: (on: Stage) => Promise<void> },
+  tests: Record<keyof Rows & string, (on: Stage) => Promise<Ended>>,
+): void {
+  describe(group, () => {
+    let on: Stage | undefined;
+    beforeAll(async () => {
+      on = await stage(setting.stage);
+      await on.load({ ratePerSecond: CLIENTS_PER_SECOND });
+      await setting.prepare(on);
+    }, 90_000);
+    afterAll(async () => {
+      const totals = await on?.calm();
+      await on?.close();
+      expect(totals?.failed, JSON.stringify(totals?.failures)).toBe(0);
+    });
+    for (const name of Object.keys(rows) as (keyof Rows & string)[]) {
+      const row: FailureRow | undefined = rows[name];
+      if (row === undefined) continue;
+      test(`${row.situation}: ${row.does}`, async () => {
+        if (on === undefined) throw new Error('the stage was not built');
+        const { rev } = on.document();
+        await expectAsTold(on, row, await tests[name](on));
+        expect(on.document().rev).toBe(rev);
+      });
     }
   });
 }

@@ -1,0 +1,202 @@
+/** Leaving in the middle of a step: Ctrl-C once and twice in every step, a terminal that is gone, and a second terminal. */
+import { execFileSync } from 'node:child_process';
+import { chmod, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { expect } from 'vitest';
+import { readLiveDriver } from '../../src/release/read.ts';
+import { beginInTerminal } from '../scenarios/pseudo-terminal.ts';
+import type { Stage } from '../scenarios/stage.ts';
+import type { Ended, Running } from '../scenarios/terminal.ts';
+import { failures } from './failure.ts';
+import { interruptedRows } from './person.rows.ts';
+
+const PATIENCE_MS = 20_000;
+/** What leaving at once may take. */
+const AT_ONCE_MS = 1_000;
+
+const stateOn = (on: Stage): string => on.document().snapshot.value;
+const isDriven = (on: Stage): boolean => readLiveDriver(on.place.stateDir) !== null;
+
+async function until(what: string, holds: () => boolean): Promise<void> {
+  const end = performance.now() + PATIENCE_MS;
+  while (!holds()) {
+    if (performance.now() > end) throw new Error(`waited in vain until ${what}`);
+    await delay(5);
+  }
+}
+
+/** A hook that takes its time, so that there is something to interrupt. */
+async function slowHook(repository: string, name: string): Promise<void> {
+  const file = join(repository, 'hooks', name);
+  await writeFile(file, '#!/bin/sh\nsleep 1.5\n');
+  await chmod(file, 0o755);
+}
+
+/** Ctrl-C as soon as the step has begun and, where that is asked for, has printed something. */
+async function interruptIn(on: Stage, step: string, args: readonly string[], printed = ''): Promise<Ended> {
+  const running = on.begin(...args);
+  await until(
+    `${args.join(' ')} is at ${step}`,
+    () => stateOn(on) === step && isDriven(on) && running.err().includes(printed),
+  );
+  running.child.kill('SIGINT');
+  const ended = await running.ended;
+  expect(ended.status, `${step}: ${ended.err}`).toBe(130);
+  expect(ended.err).toMatch(/Nothing is lost\. (Go on with: flow resume|What can be done now: flow status)/);
+  return ended;
+}
+
+/** Ctrl-C twice in a step that was interrupted once, where it still goes on. */
+async function interruptTwice(on: Stage, step: string): Promise<void> {
+  if (stateOn(on) !== step) return;
+  const running = on.begin('resume', '--yes');
+  await until(`${step} is resumed`, () => running.err().includes('record'));
+  running.child.kill('SIGINT');
+  await until(`${step} parks`, () => running.err().includes('Parking') || running.child.exitCode !== null);
+  running.child.kill('SIGINT');
+  const at = performance.now();
+  const { status, err } = await running.ended;
+  expect(status, `${step}: ${err}`).toBe(130);
+  expect(performance.now() - at).toBeLessThan(AT_ONCE_MS);
+}
+
+async function resumed(on: Stage, milestone: string, status: number): Promise<void> {
+  const ended = await on.flow('resume', '--yes');
+  expect([ended.status, stateOn(on)], ended.err).toEqual([status, milestone]);
+}
+
+/** Once and twice in a step, and then to its end. */
+async function interruptThoroughly(on: Stage, step: string, milestone: string): Promise<void> {
+  await interruptIn(on, step, ['send', 'NEXT', '--yes']);
+  await interruptTwice(on, step);
+  await resumed(on, milestone, 0);
+}
+
+const published = (on: Stage) => Promise.all(['test', 'app1', 'app2'].map((name) => on.sandbox.publishCount(name)));
+
+/** Two terminals: one soaks, the other sends ROLLBACK, which comes to the slow restoring of app1. */
+async function rollbackFromSecondTerminal(on: Stage): Promise<{ driver: Running; second: Running }> {
+  await on.walkTo(await on.start(), 'app1Live');
+  await on.leave();
+  await on.sandbox.publishKnobs({ SLEEP_BEFORE: 2 });
+  const driver = on.begin('send', 'NEXT', '--yes');
+  await until('the first soaks', () => stateOn(on) === 'verifying');
+  // A second terminal is answered at once, whatever the driver does.
+  const asked = performance.now();
+  const next = await on.flow('send', 'NEXT', '--yes');
+  const seconds = (performance.now() - asked) / 1_000;
+  process.stdout.write(`a second terminal was answered after ${seconds.toFixed(2)} s\n`);
+  expect([next.status, next.err]).toEqual([4, expect.stringContaining('verifying is at work')]);
+  expect(seconds).toBeLessThan(1);
+  const second = on.begin('send', 'ROLLBACK', '--yes', '-m', 'customers call');
+  await until('app1 is restored', () => stateOn(on) === 'restoringApp1');
+  return { driver, second };
+}
+
+failures('leaving', interruptedRows, {
+  forward: {
+    stage: { soakMs: 1_500, watchMs: 1_000, config: { drain: { watch: '300ms' } } },
+    async trouble(on) {
+      await on.start();
+      await on.leave();
+      await on.sandbox.publishKnobs({ SLEEP_BEFORE: 1.5 });
+      await slowHook(join(on.sandbox.root, 'cil.git'), 'pre-receive');
+      await interruptThoroughly(on, 'testing', 'tested');
+      await interruptThoroughly(on, 'tagging', 'tagged');
+      await interruptThoroughly(on, 'drainingApp1', 'app1Drained');
+      return await interruptIn(on, 'publishingApp1', ['send', 'NEXT', '--yes'], 'Publish v1.3.8');
+    },
+    async mended(on) {
+      await interruptTwice(on, 'publishingApp1');
+      await resumed(on, 'app1Published', 0);
+      await interruptThoroughly(on, 'goingLiveApp1', 'app1Live');
+      await interruptThoroughly(on, 'verifying', 'verified');
+      await interruptThoroughly(on, 'publishingApp2', 'app2Published');
+      await slowHook(join(on.sandbox.projectDir, '.git'), 'post-merge');
+      await interruptIn(on, 'goingAllLive', ['send', 'NEXT', '--yes']);
+      await interruptIn(on, 'watchingAll', ['resume', '--yes']);
+      await interruptTwice(on, 'watchingAll');
+      // A merge is not cut in half: one Ctrl-C waits for it, and two leave it to end by itself.
+      const merging = on.begin('resume', '--yes');
+      await until('it merges back', () => stateOn(on) === 'mergingBack');
+      merging.child.kill('SIGINT');
+      await until('it waits', () => merging.err().includes('Parking'));
+      const at = performance.now();
+      merging.child.kill('SIGINT');
+      const left = await merging.ended;
+      expect([left.status, left.err]).toEqual([130, expect.stringContaining('Left at once. Nothing is lost.')]);
+      expect(performance.now() - at).toBeLessThan(AT_ONCE_MS);
+      expect(stateOn(on)).toBe('mergingBack');
+      await resumed(on, 'allLive', 0);
+      expect(on.document().snapshot.context.followUps).toEqual([]);
+      expect(await published(on)).toEqual([1, 1, 1]);
+      expect(execFileSync('git', ['-C', on.sandbox.projectDir, 'status', '--porcelain'], { encoding: 'utf8' })).toBe(
+        '',
+      );
+    },
+  },
+  back: {
+    async trouble(on) {
+      await on.walkTo(await on.start(), 'app1Live');
+      await on.leave();
+      await on.sandbox.publishKnobs({ SLEEP_BEFORE: 1.5 });
+      await interruptIn(on, 'movingBack', ['send', 'ROLLBACK', '--yes']);
+      return await interruptIn(on, 'restoringApp1', ['resume', '--yes'], 'Publish v1.3.7');
+    },
+    async mended(on) {
+      await interruptTwice(on, 'restoringApp1');
+      await interruptIn(on, 'rejoiningApp1', ['resume', '--yes']);
+      if (stateOn(on) !== 'rolledBack') await resumed(on, 'rolledBack', 7);
+      expect(await published(on)).toEqual([1, 2, 0]);
+      expect(on.document().snapshot.context.runs).toEqual({ app1: 'old', app2: 'old' });
+    },
+  },
+  terminalGone: {
+    stage: { soakMs: 4_000 },
+    async trouble(on) {
+      await on.walkTo(await on.start(), 'app1Live');
+      await on.leave();
+      const window = beginInTerminal(on.sandbox.projectDir, ['send', 'NEXT', '--yes']);
+      await window.shows('verifying');
+      window.hangUp();
+      await until('flow has left the closed window', () => !isDriven(on));
+      expect(stateOn(on)).toBe('verifying');
+      const read = on.begin('resume', '--yes');
+      read.child.stderr?.destroy();
+      expect((await read.ended).status).toBe(130);
+      const hungUp = on.begin('resume', '--yes');
+      await until('the soak goes on', () => hungUp.err().includes('record'));
+      // One closed window is told in several ways, and is one Ctrl-C all the same.
+      hungUp.child.kill('SIGHUP');
+      hungUp.child.kill('SIGHUP');
+      return await hungUp.ended;
+    },
+    async mended(on) {
+      await resumed(on, 'verified', 0);
+    },
+  },
+  secondTerminalGone: {
+    stage: { soakMs: 60_000 },
+    async trouble(on) {
+      const { driver, second } = await rollbackFromSecondTerminal(on);
+      second.child.kill('SIGINT');
+      const ended = await second.ended;
+      expect(stateOn(on)).toBe('restoringApp1');
+      expect((await driver.ended).status).toBe(7);
+      return ended;
+    },
+  },
+  driverGone: {
+    stage: { soakMs: 60_000 },
+    async trouble(on) {
+      const { driver, second } = await rollbackFromSecondTerminal(on);
+      driver.child.kill('SIGKILL');
+      return await second.ended;
+    },
+    async mended(on) {
+      await resumed(on, 'rolledBack', 7);
+      expect(await published(on)).toEqual([1, 2, 0]);
+    },
+  },
+});
