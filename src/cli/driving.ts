@@ -66,11 +66,13 @@ export async function withDriver(
   };
   try {
     const result = await Promise.race([performed(), interrupted.parked]);
-    if (typeof result === 'number' && !driver.engine.isParked) return result;
-    shown.stop();
     const { engine } = driver;
+    if (typeof result === 'number' && !engine.isParked) return result;
+    // Only when it is safe to leave is it known what is left behind.
+    const left = await interrupted.parked;
+    shown.stop();
     if (engine.document.endedAt !== null) return showResult(place, json);
-    const job = typeof result === 'object' && result.job ? ' The publish goes on by itself, as a job.' : '';
+    const job = left.job ? ' The publish goes on by itself, as a job.' : '';
     say(
       engine.isWorking
         ? `Parked at ${engine.state}.${job} Nothing is lost. Go on with: flow resume`
