@@ -12,12 +12,11 @@ export function trying(context: ReleaseContext, to: string[]): string[][] {
   return known ? context.routes : [...context.routes, to];
 }
 
-/** A route was proven live: it is the only one, and servers that are in it are no longer drained. */
+/**
+ * A route was proven live: it is the only one. Every switch leaves workers behind that finish what they had, so that no drain is
+ * proven any more, save one that the operator waived; who waits for them says so afterwards.
+ */
 export function proven(context: ReleaseContext, to: string[]) {
-  const stillOut = (server: string) => !to.includes(server);
-  return {
-    routes: [to],
-    drained: context.drained.filter(stillOut),
-    drainWaived: context.drainWaived.filter(stillOut),
-  };
+  const waived = context.drainWaived.filter((server) => !to.includes(server));
+  return { routes: [to], drained: context.drained.filter((server) => waived.includes(server)), drainWaived: waived };
 }
