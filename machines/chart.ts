@@ -77,6 +77,9 @@ export const stepInput = (step: string, context: ReleaseContext) => ({
   release: { id: context.id, version: context.version, kind: context.kind },
 });
 
+/** The route that was proven last. A step that finds the tree elsewhere was cut in the middle of a switch. */
+export const provenRoute = (context: ReleaseContext): string[] => context.routes[0] ?? [];
+
 /** The event with which the runtime reports the end of an effect. */
 export interface Done<Name extends EffectName> {
   output: EffectOutput<Name>;

@@ -174,6 +174,8 @@ export interface StepContracts {
       servers: string[];
       /** The route without them. */
       to: string[];
+      /** The route that was proven last: back there when the switch is refused. */
+      from: string[];
       /** A switch that was already proven live; the effect goes on waiting if it still stands. */
       switched: SwitchEvidence | null;
       canRevert: boolean;
@@ -199,7 +201,7 @@ export interface StepContracts {
     output: { outcome: 'done'; evidence: PublishEvidence } | { outcome: 'ask'; question: Question };
   };
   goLive: {
-    input: StepInput & { to: string[]; gained: string[]; lost: string[] };
+    input: StepInput & { to: string[]; from: string[]; gained: string[]; lost: string[] };
     output: { outcome: 'done'; evidence: DrainEvidence };
   };
   soak: {
@@ -210,7 +212,7 @@ export interface StepContracts {
       | { outcome: 'ask'; evidence: SoakEvidence; because: string };
   };
   moveTraffic: {
-    input: StepInput & { to: string[] };
+    input: StepInput & { to: string[]; from: string[] };
     output: { outcome: 'done'; evidence: MoveEvidence };
   };
   mergeBack: { input: StepInput; output: { outcome: 'done'; evidence: MergeBackEvidence } };

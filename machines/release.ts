@@ -186,7 +186,17 @@ function preparingStates(firstProductionStep: string): States {
  * The chart of a release over these servers. Pure: the same topology gives the same chart, and the effects are placeholders.
  * Throws when the topology has fewer than two servers.
  */
-export function createReleaseMachine(topology: Topology) {
+export function createReleaseMachine(topology: Topology): ReleaseMachine {
+  const id = machineId(topology);
+  const known = machines.get(id) ?? generate(topology);
+  machines.set(id, known);
+  return known;
+}
+
+/** A chart is never changed once it was generated, and generating one takes longer than anything that is done with it. */
+const machines = new Map<string, ReleaseMachine>();
+
+function generate(topology: Topology) {
   const rollout = rolloutStates(topology);
   return foundation.createMachine({
     id: machineId(topology),
@@ -207,4 +217,4 @@ const emptyInput = (topology: Topology): ReleaseInput => ({
   onBad: 'rollback',
 });
 
-export type ReleaseMachine = ReturnType<typeof createReleaseMachine>;
+export type ReleaseMachine = ReturnType<typeof generate>;

@@ -11,6 +11,7 @@ import {
   failureOf,
   jobAnswers,
   keep,
+  provenRoute,
   type StateConfig,
   type States,
   stepInput,
@@ -94,7 +95,7 @@ function movingState(
     invoke: {
       id: step,
       src: 'moveTraffic',
-      input: ({ context }) => ({ ...stepInput(step, context), to: to(context) }),
+      input: ({ context }) => ({ ...stepInput(step, context), to: to(context), from: provenRoute(context) }),
       onDone: {
         target: 'rollingBack',
         actions: change((context, { output }: Done<'moveTraffic'>) => ({
@@ -135,6 +136,7 @@ function serverStates(wave: Wave): States {
             ...stepInput(draining, context),
             servers: [server],
             to,
+            from: provenRoute(context),
             switched: stands ? context.switched : null,
             canRevert: false,
           };

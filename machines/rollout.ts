@@ -12,6 +12,7 @@ import {
   failureOf,
   jobAnswers,
   keep,
+  provenRoute,
   type StateConfig,
   type States,
   stepInput,
@@ -103,7 +104,7 @@ function switching(
     invoke: {
       id: step,
       src,
-      input: ({ context }) => ({ ...stepInput(step, context), ...route }),
+      input: ({ context }) => ({ ...stepInput(step, context), ...route, from: provenRoute(context) }),
       onDone: {
         target: after,
         actions: change((context, { output }: Done<'goLive'>) => ({
@@ -265,6 +266,7 @@ export function rolloutStates(topology: Topology): { first: string; states: Stat
           ...stepInput(draining, context),
           servers: [canary.server],
           to: others,
+          from: provenRoute(context),
           switched:
             context.switched !== null && sameServers(context.switched.servers, others) ? context.switched : null,
           canRevert: true,
@@ -407,6 +409,7 @@ export function rolloutStates(topology: Topology): { first: string; states: Stat
           src: 'moveTraffic',
           input: ({ context }) => ({
             ...stepInput('revertingRoute', context),
+            from: provenRoute(context),
             to: routeOf(topology, context.returnTo ?? 'tagged'),
           }),
           onDone: returning((milestone) =>
@@ -458,7 +461,11 @@ export function rolloutStates(topology: Topology): { first: string; states: Stat
         invoke: {
           id: 'reestablishingRoute',
           src: 'moveTraffic',
-          input: ({ context }) => ({ ...stepInput('reestablishingRoute', context), to: context.routes[0] ?? [] }),
+          input: ({ context }) => ({
+            ...stepInput('reestablishingRoute', context),
+            to: provenRoute(context),
+            from: provenRoute(context),
+          }),
           onDone: returning(() =>
             change((context, { output }: Done<'moveTraffic'>) => ({
               ...proven(context, context.routes[0] ?? []),

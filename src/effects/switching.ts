@@ -31,7 +31,7 @@ export function drain(world: World): Effects['drain'] {
       if (input.step.startsWith('draining') && !input.step.startsWith('drainingBack')) await rememberOldErrors(world);
       ratesBefore = await measureRates(world, all, watch, tools, 'before the switch');
     }
-    const switched = stands && input.switched !== null ? input.switched : await switchTo(world, to, tools);
+    const switched = stands && input.switched !== null ? input.switched : await switchTo(world, input, tools);
     const waited = await waitDrained(world, switched, servers, tools);
     const checks = waited.left === 0 ? await drainChecks(world, servers, tools) : [];
     const red = checks.filter((check) => !check.ok);
@@ -62,7 +62,7 @@ export function goLive(world: World): Effects['goLive'] {
     const { watch } = world.config.drain;
     const all = Object.keys(world.config.servers);
     await assertHealthy(world, to, `send traffic to ${to.join(' and ')}`);
-    const switched = await switchTo(world, to, tools);
+    const switched = await switchTo(world, input, tools);
     // Where nobody leaves the rotation, nothing has to be drained before the next step.
     const waited = lost.length === 0 ? { left: 0, seconds: 0 } : await waitDrained(world, switched, lost, tools);
     const ratesAfter = await measureRates(world, all, watch, tools, 'after the switch');
@@ -88,7 +88,7 @@ export function moveTraffic(world: World): Effects['moveTraffic'] {
     const isReturn = ['revertingRoute', 'reestablishingRoute'].includes(input.step);
     if (!isReturn) await assertHealthy(world, input.to, `send traffic to ${input.to.join(' and ')}`);
     const startedAt = performance.now();
-    const switched = await switchTo(world, input.to, tools);
+    const switched = await switchTo(world, input, tools);
     const secondsUntilMoved = (performance.now() - startedAt) / 1_000;
     tools.report({
       kind: 'note',
@@ -98,8 +98,13 @@ export function moveTraffic(world: World): Effects['moveTraffic'] {
   };
 }
 
-async function switchTo(world: World, to: readonly string[], tools: EffectTools): Promise<SwitchEvidence> {
+async function switchTo(
+  world: World,
+  { to, from }: { to: readonly string[]; from: readonly string[] },
+  tools: EffectTools,
+): Promise<SwitchEvidence> {
   const switched = await world.proxy.switchTo(to, {
+    from,
     signal: tools.signal,
     onProgress: (text) => {
       tools.report({ kind: 'note', text });

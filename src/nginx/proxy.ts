@@ -80,6 +80,8 @@ export interface ProxyFacts {
 }
 
 export interface SwitchOptions {
+  /** The route that the traffic is believed to be on: back there when it fails. Default: what the tree holds now. */
+  from?: readonly string[];
   onProgress?: (text: string) => void;
   /** Stops the switch before the reload (the tree goes back); a reload that was sent is followed to its end. */
   signal?: AbortSignal;
@@ -180,7 +182,9 @@ export class Proxy {
           `Name its branch under nginx.routes in flow.yaml, then run: flow config check`,
       );
     }
-    const { branch: from } = await assertSwitchable(host, dir, branch);
+    const { branch: current } = await assertSwitchable(host, dir, branch);
+    // A run that was cut in the middle of a switch may have left the tree on the very branch that Nginx refuses now.
+    const from = (options.from === undefined ? null : this.branchFor(options.from)) ?? current;
     const master = await this.#provenMaster();
     const logStart = await this.#errorLogEnd();
     const workersBefore = await listWorkers(host, master);

@@ -29,11 +29,15 @@ export interface Node {
   trying: string[][];
   /** How this node was reached, as events. */
   path: string[];
+  /** As it is stored. */
+  persisted: unknown;
 }
 export interface Edge {
   from: Node;
   to: Node;
   event: string;
+  /** The event itself, facts included; or what the runtime sends when the effect has ended. */
+  sent: unknown;
 }
 
 const switched = (servers: string[]): SwitchEvidence => ({
@@ -236,6 +240,7 @@ export function walk(
       state,
       context: snapshot.context,
       path,
+      persisted: machine.getPersistedSnapshot(snapshot),
       effects: children.map((child) => child?.src as unknown as EffectName),
       trying: children.flatMap((child) => {
         const { input } = child?.getPersistedSnapshot() as unknown as { input: Input };
@@ -273,7 +278,7 @@ export function walk(
       const [after]: [Snapshot, unknown] = transition(machine, snapshot, sent as ReleaseEvent);
       if (after === snapshot || (after.value === snapshot.value && after.context === snapshot.context)) continue;
       const { node, isNew } = visit(after, [...from.path, event]);
-      edges.push({ from, to: node, event });
+      edges.push({ from, to: node, event, sent });
       if (isNew) queue.push([after, node]);
     }
   }

@@ -77,6 +77,13 @@ describe('switching the traffic', () => {
     expect(await workerPids()).toEqual(before);
   });
 
+  it('brings the tree back to the route that is believed, where a run that was killed left it on the refused one', async () => {
+    await prefix.edit('yun-app2', (conf) => conf.replace('listen', 'lisen'));
+    await prefix.git('switch', '--quiet', 'yun-app2');
+    await failure(proxy.switchTo(['app2'], { from: ['app1', 'app2'] }));
+    expect(await treeEquals(host, prefix.dir, 'master')).toBe(true);
+  });
+
   it('does not believe exit status 0 of a reload whose port is taken, and brings the tree back', async () => {
     const [taken = 0] = await freePorts(1);
     const holder = createServer().listen(taken, '127.0.0.1');

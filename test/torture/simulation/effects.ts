@@ -62,15 +62,18 @@ export function simulatedEffects(world: SimulatedWorld, fate: Fate, moments: Mom
   };
 
   /** Tree, test, reload, proof; and back where it fails, as the proxy does it. */
-  function switchTo(input: Try, to: readonly string[], tools: EffectTools): SwitchEvidence {
-    const from = world.tree;
+  function switchTo(
+    input: Try & { to: readonly string[]; from: readonly string[] },
+    tools: EffectTools,
+  ): SwitchEvidence {
+    const { to, from } = input;
     pass(input, 'before the switch', tools);
     world.tree = [...to];
     // From here on the abort is not heeded before the tree and the workers agree again.
     moments.pass(`${input.step}.${input.attempt} tree switched`);
     const end = endOf(input, 'switch', 'live', 'refused', 'late', 'unwatched');
     if (end === 'refused' || end === 'late') {
-      world.tree = from;
+      world.tree = [...from];
       moments.pass(`${input.step}.${input.attempt} tree back`);
       throw new StepError('NGINX', end === 'refused' ? 'rejected' : 'timedOut', end);
     }
@@ -130,7 +133,7 @@ export function simulatedEffects(world: SimulatedWorld, fate: Fate, moments: Mom
   };
   const move = (input: EffectInput<'moveTraffic'>, tools: EffectTools) => ({
     outcome: 'done' as const,
-    evidence: { switched: switchTo(input, input.to, tools), secondsUntilMoved: 1 },
+    evidence: { switched: switchTo(input, tools), secondsUntilMoved: 1 },
   });
   const act =
     <Input extends Try, Output>(effect: (input: Input, tools: EffectTools) => Output) =>
@@ -183,9 +186,9 @@ export function simulatedEffects(world: SimulatedWorld, fate: Fate, moments: Mom
       return { outcome: 'done', evidence: { undone: [], kept: [] } };
     }),
     drain: act((input: EffectInput<'drain'>, tools) => {
-      const { servers, to } = input;
+      const { servers } = input;
       const switched =
-        input.switched !== null && world.stands(input.switched) ? input.switched : switchTo(input, to, tools);
+        input.switched !== null && world.stands(input.switched) ? input.switched : switchTo(input, tools);
       const evidence = drained(input, switched, servers, tools);
       if (evidence.drainedAfterSeconds !== null) return { outcome: 'done', evidence };
       const question = {
@@ -233,7 +236,7 @@ export function simulatedEffects(world: SimulatedWorld, fate: Fate, moments: Mom
       return { outcome: 'done', evidence };
     }),
     goLive: act((input: EffectInput<'goLive'>, tools) => {
-      const switched = switchTo(input, input.to, tools);
+      const switched = switchTo(input, tools);
       return { outcome: 'done', evidence: drained(input, switched, input.lost, tools) };
     }),
     soak: act((input: EffectInput<'soak'>, tools) => {

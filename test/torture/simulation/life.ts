@@ -66,8 +66,8 @@ export async function live(options: Options): Promise<Life> {
   let disk = firstDocument(input, { project: 'p', by: BY, config: { file: 'f', hash: 'h', pinned: {} } }, clock);
   const states = [disk.snapshot.value];
   const openFile = (): ReleaseFile<ReleaseDocument> => {
-    // What a driver knows is a copy: what it did not commit dies with it.
-    let data = structuredClone(disk);
+    // Read as from a disk: what was not committed, and what is not JSON, is gone.
+    let data = JSON.parse(JSON.stringify(disk)) as ReleaseDocument;
     return {
       get data() {
         return data;
@@ -77,7 +77,7 @@ export async function live(options: Options): Promise<Life> {
       },
       commit(next) {
         moments.pass('before the commit');
-        disk = structuredClone(next);
+        disk = next;
         states.push(disk.snapshot.value);
         moments.pass('after the commit');
         data = next;
@@ -180,8 +180,10 @@ export async function live(options: Options): Promise<Life> {
     }
     if (send({ type: 'NEXT' })) return;
     world.drained();
-    if (send({ type: 'NEXT' })) return;
+    if (send({ type: 'NEXT' }) || send({ type: 'RECHECK' })) return;
     if (!possible.includes('ROLLBACK') || !send({ type: 'ROLLBACK' }))
-      throw new Error(`nothing can be sent at ${state}`);
+      throw new Error(
+        `nothing can be sent at ${state} after ${states.slice(-8).join(' ')}: ${JSON.stringify(engine.judge({ type: 'NEXT', facts: world.facts() }).verdicts.filter(({ ok }) => !ok))}`,
+      );
   }
 }

@@ -64,7 +64,7 @@ export class SimulatedWorld {
     const before = [...this.finishing, this.workers];
     if (this.tree.length === 0) this.broken.push('a route without a server went live');
     for (const name of this.tree) {
-      if (this.servers[name]?.version == null)
+      if ((this.servers[name]?.version ?? null) === null)
         this.broken.push(`${name} went into rotation while nobody can say what it runs`);
     }
     this.#pid += 1;
