@@ -5,8 +5,10 @@
 
 /** What was seen, read-only, just before the event was decided. A null says that it was not or could not be looked at. */
 export interface Facts {
-  /** The route whose branch the proxy's tree equals and whose workers are live. */
-  proxy: { servers: string[] | null; live: boolean; because: string } | null;
+  /** The route whose branch the proxy's tree equals and whose workers are live; `mend`: what a person must do before it can be. */
+  proxy: { servers: string[] | null; live: boolean; because: string; mend?: string } | null;
+  /** What is wrong with the branches of the routes, and in what they differ besides their servers; sentences. */
+  routes: { wrong: string[]; differ: string[] } | null;
   servers: Record<string, { version: string | null; healthy: boolean; because: string }>;
   /** Servers out of rotation: whether every worker that could still reach them is gone. */
   drained: Record<string, { ok: boolean; because: string }>;

@@ -101,8 +101,26 @@ const GUARDS = {
       }
       return no(
         `the proxy should serve ${list(expected)}, but ${proxy.because}`,
-        'flow resume, which shows the difference and offers to put it back',
+        proxy.mend === undefined
+          ? 'flow resume, which shows the difference and offers to put it back'
+          : `${proxy.mend}, then: flow send NEXT`,
       );
+    }),
+
+  // Before every switch: a branch that was edited or renamed sends traffic to the wrong server.
+  routesAsNamed: (_context, event) =>
+    withFacts(event, ({ routes }) => {
+      if (routes === null) return no("the routes' branches could not be looked at", 'flow why NEXT');
+      if (routes.wrong.length === 0) return yes('every branch sends traffic to exactly the servers it is named for');
+      return no(routes.wrong.join('; '), 'put the branches right, then: flow send NEXT');
+    }),
+
+  // The first switch would make the difference live unasked; `flow start` has looked at it once, and it may be new.
+  routesDiffer: (_context, event) =>
+    withFacts(event, ({ routes }) => {
+      if (routes === null) return no("the routes' branches could not be looked at", 'flow why NEXT');
+      if (routes.differ.length === 0) return yes('the branches of the routes differ in their servers alone');
+      return no(routes.differ.join('; '), 'make the branches alike, then: flow send NEXT');
     }),
 
   othersHealthy: (context, event, server) =>
@@ -201,7 +219,13 @@ export type GuardId = keyof typeof GUARDS;
 export const GUARD_IDS = Object.keys(GUARDS) as GuardId[];
 
 /** Guards that `--force` may override. The rest protect customers or the record, and have no override. */
-export const FORCEABLE: readonly GuardId[] = ['preflightPasses', 'notFrozen', 'versionsAsBelieved', 'othersHealthy'];
+export const FORCEABLE: readonly GuardId[] = [
+  'preflightPasses',
+  'notFrozen',
+  'routesDiffer',
+  'versionsAsBelieved',
+  'othersHealthy',
+];
 
 interface Requirement {
   guard: GuardId;
@@ -218,6 +242,8 @@ function nextRequires(context: Pick<ReleaseContext, 'topology'>): Record<string,
       { guard: 'notFrozen' },
       { guard: 'preflightPasses' },
       { guard: 'proxyAsBelieved' },
+      { guard: 'routesAsNamed' },
+      { guard: 'routesDiffer' },
       { guard: 'versionsAsBelieved' },
       { guard: 'tagAsPushed' },
       { guard: 'othersHealthy', server: canary.server },
@@ -231,6 +257,7 @@ function nextRequires(context: Pick<ReleaseContext, 'topology'>): Record<string,
     ],
     [`${canary.lower}Published`]: [
       { guard: 'proxyAsBelieved' },
+      { guard: 'routesAsNamed' },
       { guard: 'newVersionRuns', server: canary.server },
       { guard: 'versionsAsBelieved', server: canary.server },
     ],
@@ -250,6 +277,7 @@ function nextRequires(context: Pick<ReleaseContext, 'topology'>): Record<string,
   }
   required[before] = [
     { guard: 'proxyAsBelieved' },
+    { guard: 'routesAsNamed' },
     ...rest.map((wave) => ({ guard: 'newVersionRuns', server: wave.server }) as const),
     { guard: 'versionsAsBelieved' },
   ];
@@ -259,6 +287,7 @@ function nextRequires(context: Pick<ReleaseContext, 'topology'>): Record<string,
 /** What has to be looked at before NEXT can be judged at a milestone: no more, because every look takes time. */
 export interface Looks {
   proxy: boolean;
+  routes: boolean;
   drain: boolean;
   testing: boolean;
   tag: boolean;
@@ -274,6 +303,7 @@ export function looksFor(state: string, context: Pick<ReleaseContext, 'topology'
   const everyServer = needs('versionsAsBelieved', 'othersHealthy');
   return {
     proxy: needs('proxyAsBelieved'),
+    routes: needs('routesAsNamed', 'routesDiffer'),
     drain: needs('drained'),
     testing: needs('testingUnmoved', 'testServerUnmoved'),
     tag: needs('tagAsPushed'),

@@ -10,7 +10,7 @@
  * Not seen: ignored files that an `include` takes in. They are outside of what a branch can say.
  */
 import { posix } from 'node:path';
-import { StepError } from '../errors.ts';
+import { messageOf, StepError } from '../errors.ts';
 import type { Host, RunOptions, RunResult } from '../hosts/host.ts';
 import { besidesServerLines, upstreamAddresses } from './upstream.ts';
 
@@ -47,7 +47,7 @@ async function git(host: Host, dir: string, args: readonly string[], options: Ru
     { env: { LC_ALL: 'C', GIT_TERMINAL_PROMPT: '0', GIT_EDITOR: 'true' }, ...options },
   );
   if (result.status === null || result.status === 127) {
-    throw unreadable(host, dir, result, `git ${args[0] ?? ''}`);
+    throw await unreadable(host, dir, result, `git ${args[0] ?? ''}`);
   }
   return result;
 }
@@ -59,11 +59,33 @@ function read(host: Host, dir: string, args: readonly string[]): Promise<RunResu
 
 async function readSuccessfully(host: Host, dir: string, args: readonly string[]): Promise<string> {
   const result = await read(host, dir, args);
-  if (result.status !== 0) throw unreadable(host, dir, result, `git ${args[0] ?? ''}`);
+  if (result.status !== 0) throw await unreadable(host, dir, result, `git ${args[0] ?? ''}`);
   return result.stdout;
 }
 
-function unreadable(host: Host, dir: string, result: RunResult, what: string): StepError {
+/** Why git could not tell, found out by looking and not by what it printed. */
+async function unreadable(host: Host, dir: string, result: RunResult, what: string): Promise<StepError> {
+  const unsafe = (code: string, text: string) => new StepError(code, 'unsafe', text);
+  if (result.notStarted === undefined && !result.timedOut) {
+    const isThere = await host.run(['test', '-d', dir]);
+    if (isThere.status === 1) {
+      return unsafe(
+        'CONFIG_DIR_MISSING',
+        `There is no folder ${dir} on ${host.name}, where flow.yaml says that the configuration of Nginx lies. ` +
+          `Nothing was changed. Correct nginx.dir in flow.yaml, and look at it: flow config check`,
+      );
+    }
+    const plain = await host.run(['git', '-C', dir, 'rev-parse', '--git-dir']);
+    if (plain.status === 128) {
+      const trusting = await host.run(['git', '-c', 'safe.directory=*', '-C', dir, 'rev-parse', '--git-dir']);
+      if (trusting.status === 0) return unsafe('CONFIG_OTHER_OWNER', await otherOwner(host, dir));
+      return unsafe(
+        'CONFIG_NOT_A_REPOSITORY',
+        `${dir} on ${host.name} is no git repository, and flow switches traffic by its branches. ` +
+          `Nothing was changed. Correct nginx.dir in flow.yaml, or make it one: git -C ${dir} init`,
+      );
+    }
+  }
   const why = result.notStarted ?? (result.timedOut ? 'it did not answer in time' : result.stderr.trim());
   return new StepError(
     'CONFIG_REPOSITORY_UNREADABLE',
@@ -73,19 +95,35 @@ function unreadable(host: Host, dir: string, result: RunResult, what: string): S
   );
 }
 
+/** Git refuses to work in a repository of somebody else (CVE-2022-24765): whoever owns it could make us run programs. */
+async function otherOwner(host: Host, dir: string): Promise<string> {
+  const name = async (argv: [string, ...string[]], otherwise: string) => {
+    const { status, stdout } = await host.run(argv);
+    return status === 0 && stdout.trim() !== '' ? stdout.trim() : otherwise;
+  };
+  const owner = await name(['stat', '-c', '%U', dir], 'somebody else');
+  const self = await name(['id', '-un'], 'another user');
+  return (
+    `${dir} belongs to ${owner}, and flow runs as ${self}: git does not work in the repository of another user, ` +
+    `because its hooks and settings would run as ${self}. Nothing was changed. Run flow as ${owner}, ` +
+    `or tell git that you trust it: git config --global --add safe.directory ${dir}`
+  );
+}
+
 function ref(branch: string): string {
   return `refs/heads/${branch}`;
 }
 
-/** True when the branch exists. A name git does not allow for a branch does not exist. */
+/** True when the branch exists; one that git does not allow as a name does not. Throws StepError when git cannot tell. */
 export async function branchExists(host: Host, dir: string, branch: string): Promise<boolean> {
   // `git switch` takes a short name, and a name that starts with "-" can only be given as an option.
   if (branch.startsWith('-')) return false;
   const result = await read(host, dir, ['show-ref', '--verify', '--quiet', '--', ref(branch)]);
-  return result.status === 0;
+  if (result.status === 0 || result.status === 1) return result.status === 0;
+  throw await unreadable(host, dir, result, 'git show-ref');
 }
 
-/** How the tree stands. Throws StepError `unreachable` when git can not tell. */
+/** How the tree stands. Throws StepError `unreachable` or `unsafe` when git can not tell. */
 export async function readTree(host: Host, dir: string): Promise<TreeState> {
   const [status, hidden, locked] = await Promise.all([
     readSuccessfully(host, dir, ['status', '--porcelain=v2', '--branch', '--untracked-files=normal', '--no-renames']),
@@ -125,16 +163,21 @@ async function hiddenEdits(host: Host, dir: string): Promise<string[]> {
 const lockPaths = new WeakMap<Host, Map<string, string[]>>();
 
 async function isLocked(host: Host, dir: string): Promise<boolean> {
+  return (await heldLocks(host, dir)).length > 0;
+}
+
+/** The lock files of git that stand now, as absolute paths. */
+async function heldLocks(host: Host, dir: string): Promise<string[]> {
   const known = lockPaths.get(host) ?? new Map<string, string[]>();
   lockPaths.set(host, known);
   const paths =
     known.get(dir) ??
-    lines(await readSuccessfully(host, dir, ['rev-parse', '--git-path', 'index.lock', '--git-path', 'HEAD.lock']));
+    lines(await readSuccessfully(host, dir, ['rev-parse', '--git-path', 'index.lock', '--git-path', 'HEAD.lock'])).map(
+      (path) => posix.resolve(dir, path),
+    );
   known.set(dir, paths);
-  for (const path of paths) {
-    if ((await host.readSlice(posix.resolve(dir, path), 0, 0)) !== null) return true;
-  }
-  return false;
+  const slices = await Promise.all(paths.map((path) => host.readSlice(path, 0, 0)));
+  return paths.filter((_path, index) => slices[index] !== null);
 }
 
 /**
@@ -162,7 +205,7 @@ async function equalsByContent(host: Host, dir: string, branch: string): Promise
   const diff = await read(host, dir, ['diff', '--quiet', '--no-ext-diff', '--no-textconv', ref(branch), '--', ':/']);
   if (diff.status === 0) return true;
   if (diff.status === 1) return false;
-  throw unreadable(host, dir, diff, 'git diff');
+  throw await unreadable(host, dir, diff, 'git diff');
 }
 
 /**
@@ -182,7 +225,7 @@ export async function switchTree(host: Host, dir: string, branch: string, assert
     ['switch', '--no-guess', '--no-overwrite-ignore', '--no-recurse-submodules', '--quiet', branch],
     { changesWorld: true, timeoutMs: SWITCH_TIMEOUT_MS },
   );
-  const tree = await readTree(host, dir);
+  const tree = await readAfterSwitch(host, dir, branch);
   const isClean = tree.dirty.length === 0 && !tree.locked;
   if (tree.branch === branch && isClean && (await equalsByContent(host, dir, branch))) return tree;
   const text = result.stderr.trim();
@@ -202,49 +245,222 @@ export async function switchTree(host: Host, dir: string, branch: string, assert
   );
 }
 
+/** Not being able to look is no proof that nothing was changed, once git has been told to switch. */
+async function readAfterSwitch(host: Host, dir: string, branch: string): Promise<TreeState> {
+  try {
+    return await readTree(host, dir);
+  } catch (error) {
+    throw new StepError(
+      'CONFIG_TREE_NOT_THE_BRANCH',
+      'unknownOutcome',
+      `git switch ${branch} was run in ${dir}, and what it did cannot be seen: ${messageOf(error)} Nginx was not reloaded.`,
+      { cause: error },
+    );
+  }
+}
+
+/** Why a tree must not be switched, and what a person does about it. */
+export interface TreeProblem {
+  code: string;
+  /** How it stands, as the rest of a sentence that begins with "but". */
+  why: string;
+  /** What to do, with its commands, as a sentence without its full stop. */
+  mend: string;
+}
+
+/** What keeps the tree from being switched at all, wherever to; null when nothing does. Reads only. */
+export async function treeProblem(host: Host, dir: string, tree: TreeState): Promise<TreeProblem | null> {
+  if (tree.locked) return await lockProblem(host, dir);
+  if (tree.dirty.length > 0) return dirtyProblem(dir, await filesOf(host, dir, tree.dirty));
+  if (tree.branch !== null) return null;
+  return {
+    code: 'CONFIG_TREE_DETACHED',
+    why: `${dir} stands on the commit ${tree.head.slice(0, 10)} and on no branch, so there is no branch to return to`,
+    mend: `Put it on the branch that has these files: git -C ${dir} switch BRANCH (git -C ${dir} branch --points-at HEAD names it)`,
+  };
+}
+
+const SHOWN = 10;
+
+/** The first of them, and how many are left out. */
+function some(all: readonly string[], separator = ', '): string {
+  const rest = all.length - SHOWN;
+  return `${all.slice(0, SHOWN).join(separator)}${rest > 0 ? `${separator}and ${rest} more` : ''}`;
+}
+
+/** Git names a folder of which it tracks nothing by the folder alone; the file in it is what a person has to find. */
+async function filesOf(host: Host, dir: string, dirty: readonly string[]): Promise<string[]> {
+  const named = await Promise.all(
+    dirty.map(async (line) => {
+      if (!line.startsWith('?? ') || !line.endsWith('/')) return [line];
+      const list = ['ls-files', '--others', '--exclude-standard', '--full-name', '--'];
+      const found = await read(host, dir, [...list, `:(top,literal)${line.slice(3)}`]);
+      const files = lines(found.stdout);
+      return found.status === 0 && files.length > 0 ? files.map((file) => `?? ${file}`) : [line];
+    }),
+  );
+  return named.flat();
+}
+
+function dirtyProblem(dir: string, dirty: readonly string[]): TreeProblem {
+  const path = (line: string) => line.slice(3);
+  const untracked = dirty.filter((line) => line.startsWith('?')).map(path);
+  const changed = dirty.filter((line) => !line.startsWith('?')).map(path);
+  const are = (files: readonly string[]) => (files.length === 1 ? 'is' : 'are');
+  const whys = [
+    ...(changed.length > 0 ? [`${some(changed)} ${are(changed)} changed and not committed`] : []),
+    // Which files Nginx includes is known to Nginx alone, so every stranger counts.
+    ...(untracked.length > 0
+      ? [`${some(untracked)} ${are(untracked)} on no branch, and an include may take it in with the next reload`]
+      : []),
+  ];
+  const [only] = changed.length === 1 ? changed : [];
+  const mends = [
+    ...(changed.length > 0
+      ? [
+          `See what was changed (git -C ${dir} diff HEAD), and commit it on every branch or drop it ` +
+            `(git -C ${dir} restore --staged --worktree ${only ?? 'FILE'})`,
+        ]
+      : []),
+    ...(untracked.length > 0
+      ? [
+          `Remove what is on no branch, commit it on every branch, or, where Nginx never reads it, ` +
+            `name it in ${posix.join(dir, '.git/info/exclude')}`,
+        ]
+      : []),
+  ];
+  return { code: 'CONFIG_TREE_DIRTY', why: `${dir} is not clean: ${whys.join('; ')}`, mend: mends.join('. ') };
+}
+
+/** Who made the lock, when, and whether a git runs that may hold it, as far as this can be seen. */
+async function lockProblem(host: Host, dir: string): Promise<TreeProblem> {
+  const [lock = posix.join(dir, '.git/index.lock')] = await heldLocks(host, dir);
+  const stat = await host.run(['stat', '-c', '%Y %U', lock]);
+  const [seconds, owner] = stat.status === 0 ? stat.stdout.trim().split(' ') : [];
+  const made = owner === undefined ? '' : `, made ${ago(Date.now() - Number(seconds) * 1_000)} by ${owner}`;
+  const base = { code: 'CONFIG_TREE_LOCKED', why: `${dir} holds a lock of git (${lock}${made})` };
+  const running = await gitsIn(host, dir);
+  if (running === null) {
+    return { ...base, mend: `See whether a git still runs: ps -fC git; if none does: rm ${lock}` };
+  }
+  if (running.length > 0) {
+    return { ...base, why: `${base.why}, and git works there: ${some(running)}`, mend: 'Wait until it has ended' };
+  }
+  return {
+    code: 'CONFIG_TREE_LOCKED',
+    why: `${base.why}, and no git can be seen at work there: one was killed`,
+    mend: `Make sure that none runs (ps -fC git), then: rm ${lock}, and look at what it left: git -C ${dir} status`,
+  };
+}
+
+/** Processes of git that work in the folder and may hold a lock; null when they cannot be listed. */
+async function gitsIn(host: Host, dir: string): Promise<string[] | null> {
+  const listed = await host.run(['pgrep', '-a', '-x', 'git']);
+  if (listed.status !== 0 && listed.status !== 1) return null;
+  const found: string[] = [];
+  for (const line of lines(listed.stdout)) {
+    // Readers, ours among them, take no lock.
+    if (line.includes(' --no-optional-locks ')) continue;
+    const [pid = ''] = line.split(' ', 1);
+    const cwd = await host.run(['readlink', `/proc/${pid}/cwd`]);
+    const elsewhere = cwd.status === 0 && !`${cwd.stdout.trim()}/`.startsWith(`${dir}/`) && !line.includes(dir);
+    if (!elsewhere) found.push(`process ${line}`);
+  }
+  return found;
+}
+
+function ago(ms: number): string {
+  const seconds = Math.max(0, Math.round(ms / 1_000));
+  if (seconds < 120) return `${seconds} s ago`;
+  if (seconds < 7_200) return `${Math.floor(seconds / 60)} min ago`;
+  return `${Math.floor(seconds / 3_600)} h ago`;
+}
+
+/**
+ * Ignored files that stand where the branch has files of its own. Git would overwrite them without a word, or refuse when the
+ * switch is under way. Reads only.
+ */
+export async function filesInTheWay(host: Host, dir: string, branch: string): Promise<string[]> {
+  const names = (text: string) => text.split('\0').filter((name) => name !== '');
+  const diff = ['diff', '--name-only', '-z', '--diff-filter=A', '--no-renames', '--no-ext-diff'];
+  const added = names(await readSuccessfully(host, dir, [...diff, 'HEAD', ref(branch), '--', ':/']));
+  const found: string[] = [];
+  // A command line has room for so many names.
+  for (let at = 0; at < added.length; at += 500) {
+    const paths = added.slice(at, at + 500).map((path) => `:(top,literal)${path}`);
+    const list = ['ls-files', '--others', '--ignored', '--exclude-standard', '--full-name', '-z'];
+    found.push(...names(await readSuccessfully(host, dir, [...list, '--', ...paths])));
+  }
+  return found;
+}
+
 /**
  * Throws StepError `unsafe` unless the tree may be switched to the branch: clean, no lock, on a branch, the branch
- * known. Answers the tree's state. Reads only.
+ * known, and nothing in its way. Answers the tree's state. Reads only.
  */
 export async function assertSwitchable(
   host: Host,
   dir: string,
   branch: string,
 ): Promise<TreeState & { branch: string }> {
-  const refuse = (code: string, why: string, next: string) =>
-    new StepError(code, 'unsafe', `${why} Nothing was changed. ${next}`);
-  if (!(await branchExists(host, dir, branch))) {
-    throw refuse(
-      'CONFIG_BRANCH_UNKNOWN',
-      `The config repository ${dir} has no branch ${JSON.stringify(branch)}.`,
-      `See which there are: git -C ${dir} branch`,
-    );
-  }
+  const refuse = ({ code, why, mend }: TreeProblem) =>
+    new StepError(code, 'unsafe', `${why}. Nothing was changed. ${mend}, then send the same event again.`);
+  if (!(await branchExists(host, dir, branch))) throw refuse(branchMissing(dir, branch));
   const tree = await readTree(host, dir);
-  if (tree.locked) {
-    throw refuse(
-      'CONFIG_TREE_LOCKED',
-      `${dir} holds git's lock file: a git command runs there, or one was killed.`,
-      `If none runs, look at: git -C ${dir} status, and remove .git/index.lock by hand.`,
-    );
-  }
-  if (tree.dirty.length > 0) {
-    const shown = tree.dirty.slice(0, 10).join(', ');
-    throw refuse(
-      'CONFIG_TREE_DIRTY',
-      `The config repository ${dir} is not clean (${shown}${tree.dirty.length > 10 ? ', …' : ''}).`,
-      `Commit or remove that: git -C ${dir} status`,
-    );
-  }
+  const problem = await treeProblem(host, dir, tree);
   const { branch: current } = tree;
-  if (current === null) {
-    throw refuse(
-      'CONFIG_TREE_DETACHED',
-      `${dir} stands on commit ${tree.head.slice(0, 12)} and on no branch, so there is no branch to return to.`,
-      `Put it on the branch that is live: git -C ${dir} switch BRANCH`,
-    );
-  }
+  if (problem !== null || current === null) throw refuse(problem ?? dirtyProblem(dir, []));
+  const inTheWay = await filesInTheWay(host, dir, branch);
+  if (inTheWay.length > 0) throw refuse(overwriteProblem(dir, branch, inTheWay));
   return { ...tree, branch: current };
+}
+
+function branchMissing(dir: string, branch: string): TreeProblem {
+  return {
+    code: 'CONFIG_BRANCH_UNKNOWN',
+    why: `${dir} has no branch ${JSON.stringify(branch)}`,
+    mend: `Make it again (git -C ${dir} branch ${branch} COMMIT; where it was last: git -C ${dir} reflog)`,
+  };
+}
+
+function overwriteProblem(dir: string, branch: string, files: readonly string[]): TreeProblem {
+  return {
+    code: 'CONFIG_FILE_IN_THE_WAY',
+    why: `In ${dir}, git ignores ${some(files)}, and the branch ${branch} has a file of that name: switching to it would overwrite what is there`,
+    mend: `Move it away, or take it out of the branch: git -C ${dir} show ${branch}:${files[0] ?? ''} shows what the branch has`,
+  };
+}
+
+/** A route as the config names it, with the addresses that its branch has to name. */
+export interface NamedRoute {
+  servers: readonly string[];
+  branch: string;
+}
+
+/**
+ * Why the branch is not the route it is named for, as the rest of a sentence, or null: it is missing, it sends traffic to
+ * other servers than those (`addresses`: host:port of every server by name), or files stand in its way. Reads only.
+ */
+export async function routeProblem(
+  host: Host,
+  dir: string,
+  route: NamedRoute,
+  addresses: Readonly<Record<string, string>>,
+): Promise<TreeProblem | null> {
+  const { servers, branch } = route;
+  if (!(await branchExists(host, dir, branch))) return branchMissing(dir, branch);
+  const has = await upstreamServers(host, dir, branch);
+  const names = Object.keys(addresses).filter((name) => has.includes(addresses[name] ?? ''));
+  if (names.length === servers.length && servers.every((name) => names.includes(name))) {
+    const inTheWay = await filesInTheWay(host, dir, branch);
+    return inTheWay.length === 0 ? null : overwriteProblem(dir, branch, inTheWay);
+  }
+  const list = (all: readonly string[]) => (all.length === 0 ? 'none of the servers' : all.join(' and '));
+  return {
+    code: 'CONFIG_ROUTE_WRONG',
+    why: `the branch ${branch} of ${dir} should send traffic to ${list(servers)}, but its upstream servers are ${has.join(', ') || 'none'} (${list(names)})`,
+    mend: `See how it came to that (git -C ${dir} log -p ${branch}), and put the branch right`,
+  };
 }
 
 /**
@@ -269,7 +485,7 @@ export async function upstreamServers(host: Host, dir: string, branch: string, p
     '--',
     where,
   ]);
-  if (result.status !== 0 && result.status !== 1) throw unreadable(host, dir, result, 'git grep');
+  if (result.status !== 0 && result.status !== 1) throw await unreadable(host, dir, result, 'git grep');
   const files = new Map<string, string[]>();
   for (const line of result.stdout.split('\n')) {
     const [file, , ...rest] = line.split('\0');
@@ -309,12 +525,8 @@ export async function otherDifferences(host: Host, dir: string, a: string, b: st
 async function requireBranches(host: Host, dir: string, branches: readonly string[]): Promise<void> {
   for (const branch of branches) {
     if (await branchExists(host, dir, branch)) continue;
-    throw new StepError(
-      'CONFIG_BRANCH_UNKNOWN',
-      'unsafe',
-      `The config repository ${dir} has no branch ${JSON.stringify(branch)}. Nothing was changed. ` +
-        `See which there are: git -C ${dir} branch`,
-    );
+    const { code, why, mend } = branchMissing(dir, branch);
+    throw new StepError(code, 'unsafe', `${why}. Nothing was changed. ${mend}.`);
   }
 }
 

@@ -15,7 +15,15 @@ import semver from 'semver';
 import type { Config } from '../config/schema.ts';
 import { messageOf, StepError } from '../errors.ts';
 import type { Argv, Host, RunResult } from '../hosts/host.ts';
-import { assertSwitchable, branchesEqualToHead, readTree, switchTree } from './config-repository.ts';
+import {
+  assertSwitchable,
+  branchesEqualToHead,
+  otherDifferences,
+  readTree,
+  routeProblem,
+  switchTree,
+  treeProblem,
+} from './config-repository.ts';
 import type { ProcessId, Worker } from './processes.ts';
 import { findMaster, listAcceptingWorkers, listWorkers, sameProcess, stillAlive } from './processes.ts';
 
@@ -34,6 +42,8 @@ export interface ProxyObservation {
   branch: string | null;
   /** Why `servers` is null. */
   treeProblem?: string;
+  /** What a person does about it, where switching to a route again would not help. */
+  treeMend?: string;
   master?: ProcessId;
   workers: Worker[];
   /** Why there is no `master`, or why its workers could not be listed. */
@@ -60,6 +70,14 @@ export interface SwitchEvidence {
   /** Exit status of the reload command; null when it did not end by itself. */
   reloadStatus: number | null;
   provenBy: string;
+}
+
+/** What is not as it should be with the branches of the routes. */
+export interface RouteProblems {
+  /** Sentences: a branch that is missing, or that sends traffic to other servers than those it is named for. */
+  wrong: string[];
+  /** Sentences: branches that differ in more than their upstream servers, and in what. */
+  differ: string[];
 }
 
 export interface ForeignReload {
@@ -94,22 +112,25 @@ const LIVE_DEADLINE_MS = 5_000;
 const LIVE_AFTER_FAILED_RELOAD_MS = 1_000;
 const POLL_MS = 10;
 const TEST_TIMEOUT_MS = 60_000;
+const DIFFERENCES_SHOWN = 6;
 const LOG_CHUNK_BYTES = 256 * 1024;
 
-/** The proxy of one configuration; `servers` are all the servers of the project. */
-export function createProxy(host: Host, nginx: ProxyConfig, servers: readonly string[]): Proxy {
-  return new Proxy(host, nginx, servers);
+/** The proxy of one configuration; `addresses` has the host:port of every server of the project, by name. */
+export function createProxy(host: Host, nginx: ProxyConfig, addresses: Readonly<Record<string, string>>): Proxy {
+  return new Proxy(host, nginx, addresses);
 }
 
 export class Proxy {
   readonly routes: readonly Route[];
   readonly #host: Host;
   readonly #nginx: ProxyConfig;
+  readonly #addresses: Readonly<Record<string, string>>;
 
-  constructor(host: Host, nginx: ProxyConfig, servers: readonly string[]) {
+  constructor(host: Host, nginx: ProxyConfig, addresses: Readonly<Record<string, string>>) {
     this.#host = host;
     this.#nginx = nginx;
-    this.routes = nginx.routes ?? defaultRoutes(servers);
+    this.#addresses = addresses;
+    this.routes = nginx.routes ?? defaultRoutes(Object.keys(addresses));
   }
 
   /** The branch that sends traffic to exactly these servers, in whatever order; null when there is none. Pure. */
@@ -136,26 +157,52 @@ export class Proxy {
     }
   }
 
-  async #observeTree(): Promise<Pick<ProxyObservation, 'servers' | 'branch' | 'treeProblem'>> {
+  async #observeTree(): Promise<Pick<ProxyObservation, 'servers' | 'branch' | 'treeProblem' | 'treeMend'>> {
     const { dir } = this.#nginx;
-    let tree;
-    let equal;
+    const host = this.#host;
     try {
-      [tree, equal] = await Promise.all([readTree(this.#host, dir), branchesEqualToHead(this.#host, dir)]);
+      const [tree, equal] = await Promise.all([readTree(host, dir), branchesEqualToHead(host, dir)]);
+      const { branch } = tree;
+      const problem = await treeProblem(host, dir, tree);
+      if (problem !== null) return { servers: null, branch, treeProblem: problem.why, treeMend: problem.mend };
+      // The branch HEAD names is asked first: two branches of equal content are one route under two names.
+      const inOrder = this.routes.toSorted((a, b) => Number(b.branch === branch) - Number(a.branch === branch));
+      const route = inOrder.find((candidate) => equal.has(candidate.branch));
+      if (route === undefined) {
+        return { servers: null, branch, treeProblem: `the files in ${dir} equal none of the routes' branches` };
+      }
+      // A branch that was renamed or edited serves others than its name says.
+      const wrong = await routeProblem(host, dir, route, this.#addresses);
+      if (wrong !== null) return { servers: null, branch, treeProblem: wrong.why, treeMend: wrong.mend };
+      return { servers: [...route.servers], branch };
     } catch (error) {
-      return { servers: null, branch: null, treeProblem: messageOf(error) };
+      return { servers: null, branch: null, treeProblem: messageOf(error), treeMend: 'Put that right' };
     }
-    const { branch } = tree;
-    if (tree.locked) return { servers: null, branch, treeProblem: `${dir} holds git's lock file` };
-    if (tree.dirty.length > 0) {
-      return { servers: null, branch, treeProblem: `${dir} is not clean: ${tree.dirty.slice(0, 10).join(', ')}` };
+  }
+
+  /** Whether every route's branch exists, sends traffic to exactly its servers, and differs in nothing else. Reads only. */
+  async routeProblems(): Promise<RouteProblems> {
+    const { dir } = this.#nginx;
+    const wrong: string[] = [];
+    const sound: string[] = [];
+    // One after the other: git starts as many processes as there are questions.
+    for (const route of this.routes) {
+      const problem = await routeProblem(this.#host, dir, route, this.#addresses);
+      if (problem === null) sound.push(route.branch);
+      else wrong.push(`${problem.why}. ${problem.mend}`);
     }
-    // The branch HEAD names is asked first: two branches of equal content are one route under two names.
-    const inOrder = this.routes.toSorted((a, b) => Number(b.branch === branch) - Number(a.branch === branch));
-    for (const route of inOrder) {
-      if (equal.has(route.branch)) return { servers: [...route.servers], branch };
+    const [first, ...others] = sound;
+    const differ: string[] = [];
+    for (const branch of first === undefined ? [] : others) {
+      const found = await otherDifferences(this.#host, dir, first ?? '', branch);
+      if (found.length === 0) continue;
+      const shown = found.slice(0, DIFFERENCES_SHOWN).join('; ');
+      const rest = found.length > DIFFERENCES_SHOWN ? `; and ${found.length - DIFFERENCES_SHOWN} more lines` : '';
+      differ.push(
+        `${branch} differs from ${first ?? ''} in more than its upstream servers: ${shown}${rest} (git -C ${dir} diff ${first ?? ''} ${branch})`,
+      );
     }
-    return { servers: null, branch, treeProblem: `the files in ${dir} equal none of the routes' branches` };
+    return { wrong, differ };
   }
 
   /**
@@ -164,8 +211,8 @@ export class Proxy {
    * Safe to do twice: on the branch already, it tests and reloads all the same, because a branch checked out by a run
    * that crashed proves nothing about what Nginx has loaded.
    *
-   * Throws StepError: `unsafe` (nothing was touched) when there is no such route, the tree is not clean or the master
-   * not proven; `rejected` when Nginx refused the configuration or logged that it could not load it, or when `signal`
+   * Throws StepError: `unsafe` (nothing was touched) when there is no such route, its branch is not
+   * what it is named for, the tree is not clean or the master not proven; `rejected` when Nginx refused the configuration or logged that it could not load it, or when `signal`
    * stopped it before the reload; `timedOut` when it was not proven live in time; in these three the tree is back on the
    * branch before. `unknownOutcome` when the tree could not be brought back, or Nginx not watched after the reload.
    */
@@ -183,6 +230,15 @@ export class Proxy {
       );
     }
     const { branch: current } = await assertSwitchable(host, dir, branch);
+    // The last look at what the branch says: one that was edited or renamed would send traffic to the wrong server.
+    const wrong = await routeProblem(host, dir, { servers, branch }, this.#addresses);
+    if (wrong !== null) {
+      throw new StepError(
+        wrong.code,
+        'unsafe',
+        `Traffic was not touched, because ${wrong.why}. ${wrong.mend}, then send the same event again.`,
+      );
+    }
     // A run that was cut in the middle of a switch may have left the tree on the very branch that Nginx refuses now.
     const from = (options.from === undefined ? null : this.branchFor(options.from)) ?? current;
     const master = await this.#provenMaster();

@@ -25,6 +25,7 @@ export async function gatherFacts(
 ): Promise<Facts> {
   const nothing: Facts = {
     proxy: null,
+    routes: null,
     servers: {},
     drained: {},
     testing: null,
@@ -37,15 +38,17 @@ export async function gatherFacts(
     return { ...nothing, servers: await within(HEALTH_PATIENCE_MS, lookAtHealth(world, context), {}) };
   if (event !== 'NEXT' && event !== 'RECHECK') return nothing;
   const looks = looksFor(state, context);
-  const [proxy, servers, drained, testing, tag, preflight] = await Promise.all([
+  const [proxy, routes, servers, drained, testing, tag, preflight] = await Promise.all([
     looks.proxy ? lookAtProxy(world, context) : null,
+    looks.routes ? lookAtRoutes(world) : null,
     lookAtServers(world, looks.servers),
     looks.drain ? lookAtDrain(world, context) : {},
     looks.testing ? lookAtTesting(world) : null,
     looks.tag ? lookAtTag(world, context) : null,
     looks.preflight ? preflightChecks(world) : [],
   ]);
-  return { proxy, servers, drained, testing, tag, preflight, freeze: activeFreeze(world.config.freeze, world.now()) };
+  const freeze = activeFreeze(world.config.freeze, world.now());
+  return { proxy, routes, servers, drained, testing, tag, preflight, freeze };
 }
 
 /** What the work answers, or the other where it fails or takes too long. */
@@ -85,8 +88,10 @@ export async function lookAtProxy(world: World, context: ReleaseContext): Promis
     const seen = await world.proxy.observe();
     const foreign = context.switched === null ? null : await world.proxy.reloadedByOthers(context.switched);
     if (seen.problem !== undefined) return { servers: seen.servers, live: false, because: seen.problem };
-    if (seen.servers === null)
-      return { servers: null, live: false, because: seen.treeProblem ?? 'its configuration equals no known route' };
+    if (seen.servers === null) {
+      const mend = seen.treeMend === undefined ? {} : { mend: seen.treeMend };
+      return { servers: null, live: false, because: seen.treeProblem ?? 'its files equal no known route', ...mend };
+    }
     const serves = `its configuration is that of ${seen.servers.join(' and ')} (branch ${seen.branch ?? 'none'})`;
     if (foreign !== null && foreign.how !== 'workerReplaced') {
       const how = foreign.how === 'restart' ? 'restarted' : 'reloaded';
@@ -99,6 +104,14 @@ export async function lookAtProxy(world: World, context: ReleaseContext): Promis
     return { servers: seen.servers, live: true, because: serves };
   } catch (error) {
     return { servers: null, live: false, because: messageOf(error) };
+  }
+}
+
+async function lookAtRoutes(world: World): Promise<Facts['routes']> {
+  try {
+    return await world.proxy.routeProblems();
+  } catch (error) {
+    return { wrong: [messageOf(error)], differ: [] };
   }
 }
 

@@ -21,7 +21,11 @@ export function openWorld(place: Place, config: Config, document: ReleaseDocumen
     config,
     host,
     repository: openRepository(resolve(dirname(place.configFile), config.git.dir)),
-    proxy: createProxy(host, config.nginx, Object.keys(config.servers)),
+    proxy: createProxy(
+      host,
+      config.nginx,
+      Object.fromEntries(Object.entries(config.servers).map(([name, { address }]) => [name, address])),
+    ),
     worktree: paths.worktree,
     jobs: paths.jobs,
     epoch,

@@ -135,6 +135,7 @@ export function trueFacts(context: ReleaseContext, changes: Partial<Facts> = {})
   const out = context.topology.servers.filter((server) => !mayServe(context).includes(server));
   return {
     proxy: { servers: context.routes[0] ?? [], live: true, because: 'as believed' },
+    routes: { wrong: [], differ: [] },
     servers: Object.fromEntries(
       context.topology.servers.map((server) => [
         server,
@@ -179,6 +180,7 @@ function events(context: ReleaseContext): ReleaseEvent[] {
       }),
     },
     { type: 'NEXT', facts: moved },
+    { type: 'NEXT', facts: trueFacts(context, { routes: { wrong: ['yun-app1 is gone'], differ: [] } }) },
     { type: 'ABORT', facts },
     { type: 'RETEST', facts },
     { type: 'ROLLBACK', facts },

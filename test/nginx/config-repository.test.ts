@@ -93,8 +93,13 @@ describe('a tree', () => {
     }
   });
 
-  it('is unreachable where there is no repository', async () => {
-    await expect(readTree(host, join(dir, '.git/nothing'))).rejects.toMatchObject({ kind: 'unreachable' });
+  it('cannot be read where there is no folder or no repository, and each is called by its name', async () => {
+    const refused = async (at: string) => readTree(host, at).catch((error: unknown) => error);
+    expect(await refused(join(dir, '.git/nothing'))).toMatchObject({ code: 'CONFIG_DIR_MISSING', kind: 'unsafe' });
+    const bare = await mkdtemp(join(tmpdir(), 'flow-bare-'));
+    expect(await refused(bare)).toMatchObject({ code: 'CONFIG_NOT_A_REPOSITORY', kind: 'unsafe' });
+    await expect(branchExists(host, bare, 'master')).rejects.toMatchObject({ code: 'CONFIG_NOT_A_REPOSITORY' });
+    await rm(bare, { recursive: true });
   });
 });
 
@@ -151,7 +156,11 @@ describe('switching the tree', () => {
     await git('switch', '--quiet', 'master');
     await commit('.gitignore', 'local.conf\n');
     await writeFile(join(dir, 'local.conf'), 'mine');
-    expect(await refusal('yun-app1')).toMatchObject({ code: 'CONFIG_SWITCH_REFUSED', kind: 'rejected' });
+    expect(await refusal('yun-app1')).toMatchObject({
+      code: 'CONFIG_FILE_IN_THE_WAY',
+      kind: 'unsafe',
+      message: expect.stringContaining('local.conf') as string,
+    });
     expect(await readFile(join(dir, 'local.conf'), 'utf8')).toBe('mine');
     expect(await treeEquals(host, dir, 'master')).toBe(true);
   });

@@ -18,7 +18,7 @@ let proxy: Proxy;
 beforeEach(async () => {
   prefix = await createPrefix();
   await start(prefix);
-  proxy = createProxy(host, prefix.config, ['app1', 'app2']);
+  proxy = createProxy(host, prefix.config, prefix.addresses);
 });
 afterEach(() => prefix.remove());
 
@@ -105,7 +105,7 @@ describe('switching the traffic', () => {
 
   it('gives up when a reload that says nothing brings no new workers, and brings the tree back', async () => {
     const own = { ...prefix.config, reload: ['true'] as [string] };
-    const silent = createProxy(host, own, ['app1', 'app2']);
+    const silent = createProxy(host, own, prefix.addresses);
     const error = await failure(silent.switchTo(['app2'], { liveWithinMs: 300 }));
     expect(error).toMatchObject({ code: 'RELOAD_NOT_LIVE', kind: 'timedOut' });
     expect(await treeEquals(host, prefix.dir, 'master')).toBe(true);
@@ -113,7 +113,7 @@ describe('switching the traffic', () => {
 
   it('brings the tree back when the reload command fails', async () => {
     const own = { ...prefix.config, reload: ['false'] as [string] };
-    const error = await failure(createProxy(host, own, ['app1', 'app2']).switchTo(['app2']));
+    const error = await failure(createProxy(host, own, prefix.addresses).switchTo(['app2']));
     expect(error).toMatchObject({ code: 'RELOAD_FAILED', kind: 'rejected' });
     expect(await treeEquals(host, prefix.dir, 'master')).toBe(true);
   });
@@ -139,6 +139,23 @@ describe('switching the traffic', () => {
     expect(error).toMatchObject({ code: 'CONFIG_TREE_DIRTY', kind: 'unsafe' });
     expect(error.message).toContain('conf/extra.conf');
     expect((await prefix.git('symbolic-ref', '--short', 'HEAD')).trim()).toBe('master');
+  });
+
+  it('refuses a branch that sends traffic to other servers than it is named for, and touches nothing', async () => {
+    await prefix.git('branch', '--force', 'yun-app1', 'yun-app2');
+    const error = await failure(proxy.switchTo(['app1']));
+    expect(error).toMatchObject({ code: 'CONFIG_ROUTE_WRONG', kind: 'unsafe' });
+    expect(error.message).toContain(prefix.addresses.app2);
+    expect(await prefix.git('branch', '--show-current')).toBe('master\n');
+    expect((await proxy.routeProblems()).wrong).toHaveLength(1);
+  });
+
+  it('does not take a branch by its name for the servers it serves', async () => {
+    await proxy.switchTo(['app2']);
+    await prefix.git('branch', '--move', '--force', 'yun-app2', 'yun-app1');
+    const seen = await proxy.observe();
+    expect(seen).toMatchObject({ servers: null, branch: 'yun-app1' });
+    expect(seen.treeProblem).toContain('its upstream servers are');
   });
 
   it('refuses a set of servers without a route', async () => {
@@ -234,9 +251,9 @@ describe('what a proxy says of itself', () => {
     expect(proxy.branchFor(['app2', 'app1'])).toBe('master');
     expect(proxy.branchFor(['app1'])).toBe('yun-app1');
     expect(proxy.branchFor(['app3'])).toBeNull();
-    expect(createProxy(host, prefix.config, ['only']).branchFor(['only'])).toBe('master');
+    expect(createProxy(host, prefix.config, { only: 'a:1' }).branchFor(['only'])).toBe('master');
     const routes = [{ servers: ['a', 'b'], branch: 'two' }];
-    expect(createProxy(host, { ...prefix.config, routes }, ['a', 'b']).branchFor(['a'])).toBeNull();
+    expect(createProxy(host, { ...prefix.config, routes }, { a: 'a:1', b: 'b:1' }).branchFor(['a'])).toBeNull();
   });
 
   it('knows the version and whether it can spare keep-alive clients', async () => {

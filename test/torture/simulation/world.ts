@@ -145,6 +145,7 @@ export class SimulatedWorld {
       testing: { commit: this.testing, serverCommit: this.testServer, because: 'simulated' },
       tag: { commit: 'tagged' },
       freeze: null,
+      routes: { wrong: [], differ: [] },
       preflight: [],
     };
   }
