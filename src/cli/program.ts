@@ -58,7 +58,12 @@ export async function run(argv: string[]): Promise<ExitCode> {
     )
     .option('-y, --yes', 'answer the ordinary confirmation with yes')
     .option('-m, --reason <why>', 'why; kept in the history')
-    .addOption(new Option('--force <guard>', 'override the mark of a bad version: badVersion').argParser(collect))
+    .addOption(
+      new Option(
+        '--force <guard>',
+        'override by name: badVersion (it failed before), routesDiffer (branches differ in more than servers)',
+      ).argParser(collect),
+    )
     .option('--json', 'the result as one JSON document')
     .action(async (options) => {
       status = await (await import('./start.ts')).start(await place(), options as never);
@@ -89,7 +94,12 @@ export async function run(argv: string[]): Promise<ExitCode> {
     .description('after a finished release: plan the way back, server by server, without the test stages')
     .option('-y, --yes', 'answer the ordinary confirmation with yes')
     .option('-m, --reason <why>', 'why; kept in the history')
-    .addOption(new Option('--force <guard>', 'override the mark of a bad version: badVersion').argParser(collect))
+    .addOption(
+      new Option(
+        '--force <guard>',
+        'override by name: badVersion (it failed before), routesDiffer (branches differ in more than servers)',
+      ).argParser(collect),
+    )
     .option('--json', 'the result as one JSON document')
     .action(
       async (

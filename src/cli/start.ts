@@ -24,10 +24,7 @@ export async function start(
   inspect: (input: Plan['input']) => void = () => undefined,
 ): Promise<ExitCode> {
   if ((options.force?.length ?? 0) > 0 && options.reason === undefined) {
-    throw new UsageError(
-      'NO_REASON',
-      'An override needs its reason: --force=badVersion --reason "…". Nothing was changed.',
-    );
+    throw new UsageError('NO_REASON', 'An override needs its reason: --force=WHAT --reason "…". Nothing was changed.');
   }
   const plan = await planRelease(place, options);
   inspect(plan.input);

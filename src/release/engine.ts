@@ -52,9 +52,12 @@ export interface EngineOptions {
 /** The document of a release that has just been planned, to be committed as its first generation. */
 export function firstDocument(
   input: ReleaseInput,
-  about: Pick<ReleaseDocument, 'project' | 'by' | 'config'>,
+  about: Pick<ReleaseDocument, 'project' | 'by' | 'config'> & {
+    overridden?: { verdicts: Verdict[]; reason: string | null };
+  },
   clock: Clock,
 ): ReleaseDocument {
+  const { overridden = { verdicts: [], reason: null }, ...of } = about;
   const machine = createReleaseMachine(input.topology);
   const [snapshot] = initialTransition(machine, input);
   const at = clock.now().toISOString();
@@ -64,7 +67,7 @@ export function firstDocument(
     id: input.id,
     machine: machineId(input.topology),
     startedAt: at,
-    ...about,
+    ...of,
     rev: 1,
     snapshot: machine.getPersistedSnapshot(snapshot) as unknown as StoredSnapshot,
     history: [
@@ -74,9 +77,9 @@ export function firstDocument(
         event: 'started',
         from: null,
         to,
-        by: about.by,
-        reason: null,
-        forced: [],
+        by: of.by,
+        reason: overridden.reason,
+        forced: overridden.verdicts,
         note: null,
         seconds: null,
       },

@@ -4,13 +4,13 @@
  */
 import semver from 'semver';
 import type { ReleaseInput } from '../../machines/contract.ts';
-import { sameServers } from '../../machines/topology.ts';
+import type { Verdict } from '../../machines/guards.ts';
 import { type LoadedConfig, loadConfig } from '../config/load.ts';
-import { routesOf, serverSettings } from '../config/settings.ts';
+import { serverSettings } from '../config/settings.ts';
 import { askVersion } from '../effects/probes.ts';
 import type { World } from '../effects/world.ts';
-import { EXIT, FlowError, messageOf, UsageError } from '../errors.ts';
-import { branchExists, upstreamServers } from '../nginx/config-repository.ts';
+import { EXIT, FlowError, messageOf, StepError, UsageError } from '../errors.ts';
+import type { RouteProblems } from '../nginx/proxy.ts';
 import type { ReleaseDocument } from '../store/document.ts';
 import { acquireLock } from '../store/lock.ts';
 import { createReleaseFile } from '../store/release-file.ts';
@@ -29,7 +29,7 @@ export interface StartOptions {
   bump?: Bump;
   /** Go back to this version, or, when null, to the one before the last release; without the test stages. */
   backTo?: string | null;
-  /** `badVersion` overrides the mark of a version that served and failed. */
+  /** `badVersion` overrides the mark of a version that served and failed; `routesDiffer`, branches that differ in more. */
   force?: string[];
   reason?: string;
 }
@@ -40,6 +40,8 @@ export interface Plan {
   loaded: LoadedConfig;
   previousTag: string | null;
   warnings: string[];
+  /** What stood against it, and was overridden with this reason. */
+  overridden: { verdicts: Verdict[]; reason: string | null };
 }
 
 const refused = (code: string, message: string) => new FlowError(code, EXIT.refused, message);
@@ -78,7 +80,7 @@ export async function planRelease(place: Place, options: StartOptions): Promise<
     );
   }
   refuseBad(place, version, options);
-  await assertRoutes(world);
+  const overridden = await assertRoutes(world, options);
   const { before, warnings } = await versionsBefore(world);
   const servers = Object.keys(config.servers);
   return {
@@ -94,6 +96,7 @@ export async function planRelease(place: Place, options: StartOptions): Promise<
     loaded,
     previousTag,
     warnings,
+    overridden: { verdicts: overridden, reason: options.reason ?? null },
   };
 }
 
@@ -127,7 +130,7 @@ export function storeRelease(place: Place, plan: Plan): ReleaseDocument {
     const { config, file, hash } = plan.loaded;
     const document = firstDocument(
       { id, ...plan.input },
-      { project: config.project, by, config: { file, hash, pinned: config } },
+      { project: config.project, by, config: { file, hash, pinned: config }, overridden: plan.overridden },
       { now: () => new Date() },
     );
     return createReleaseFile<ReleaseDocument>(place.stateDir, id, lock, document).data;
@@ -192,31 +195,41 @@ function refuseBad(place: Place, version: string, options: StartOptions): void {
   );
 }
 
-/** Every route that the release or its rollback can need exists, and sends traffic to exactly the servers it is named for. */
-async function assertRoutes(world: World): Promise<void> {
-  const { config, host } = world;
-  const problems: string[] = [];
-  for (const { servers, branch } of routesOf(config)) {
-    if (!(await branchExists(host, config.nginx.dir, branch))) {
-      problems.push(`the branch ${branch} (only ${servers.join(' and ')}) does not exist in ${config.nginx.dir}`);
-      continue;
-    }
-    const has = await upstreamServers(host, config.nginx.dir, branch);
-    const wanted = servers.map((name) => serverSettings(config, name).address);
-    const known = has.filter((address) =>
-      Object.keys(config.servers).some((name) => serverSettings(config, name).address === address),
-    );
-    if (!sameServers([...new Set(known)], wanted)) {
-      problems.push(
-        `the branch ${branch} should send traffic to ${servers.join(' and ')} (${wanted.join(', ')}), but its upstream servers are ${has.join(', ') || 'none'}`,
-      );
-    }
+/**
+ * Every route that the release or its rollback can need exists, sends traffic to exactly the servers it is named for, differs
+ * in nothing else, and the tree can be switched to it. Answers what was overridden.
+ */
+async function assertRoutes(world: World, options: StartOptions): Promise<Verdict[]> {
+  const { dir } = world.config.nginx;
+  let problems: RouteProblems;
+  try {
+    problems = await world.proxy.routeProblems();
+  } catch (error) {
+    if (!(error instanceof StepError)) throw error;
+    throw refused(error.code, `${error.message}, then: flow start`);
   }
-  if (problems.length > 0)
+  const { wrong, differ } = problems;
+  const listed = (lines: readonly string[]) => lines.map((line) => `  ${line}`).join('\n');
+  if (wrong.length > 0)
     throw refused(
       'ROUTE_WRONG',
-      `A route that this release or its rollback needs is not as it should be:\n${problems.map((problem) => `  ${problem}`).join('\n')}\nNothing was changed. Mend ${config.nginx.dir}, then: flow start`,
+      `A route that this release or its rollback needs is not as it should be:\n${listed(wrong)}\nNothing was changed. Mend ${dir}, then: flow start`,
     );
+  const { treeProblem, treeMend } = await world.proxy.observe();
+  if (treeMend !== undefined)
+    throw refused(
+      'CONFIG_NOT_READY',
+      `Traffic could not be switched: ${treeProblem ?? ''}. Nothing was changed. ${treeMend}, then: flow start`,
+    );
+  if (differ.length === 0) return [];
+  const verdict = { id: 'routesDiffer', ok: false, because: differ.join('; '), forceable: true };
+  if (options.force?.includes(verdict.id) === true) return [verdict];
+  throw refused(
+    'ROUTES_DIFFER',
+    `The first switch would change more than who gets the traffic:\n${listed(differ)}\n` +
+      `Nothing was changed. Make the branches alike, then: flow start\n` +
+      `Or take it as it is: flow start --force=routesDiffer --reason "…"`,
+  );
 }
 
 /** The version before is what the servers report, not the newest tag; each needs a tag to go back to. */
