@@ -13,7 +13,7 @@ export interface FailureRow {
   situation: string;
   /** What flow does about it. */
   does: string;
-  /** A part of what is printed, letter by letter. */
+  /** A part of what is printed, letter by letter; the Nginx folder is /opt/nginx, the project /opt/quickpay. */
   sees: string;
   /** The command that the message names, letter by letter. */
   run: string;
@@ -79,13 +79,13 @@ export function failures<Rows extends FailureRows>(
 
 /**
  * As `failures`, for words that are refused and change nothing: all of them on one stage, which `prepare` brings to where the
- * rows say that it rests.
+ * rows say that it rests. `mended` leaves that stage as it was before the trouble.
  */
 export function refusals<Rows extends FailureRows>(
   group: string,
   rows: Rows,
   setting: { stage?: Partial<SandboxOptions>; prepare: (on: Stage) => Promise<void> },
-  tests: Record<keyof Rows & string, (on: Stage) => Promise<Ended>>,
+  tests: Record<keyof Rows & string, Omit<FailureTest, 'stage'> | FailureTest['trouble']>,
 ): void {
   describe(group, () => {
     let on: Stage | undefined;
@@ -104,16 +104,19 @@ export function refusals<Rows extends FailureRows>(
       if (row === undefined) continue;
       test(`${row.situation}: ${row.does}`, async () => {
         if (on === undefined) throw new Error('the stage was not built');
-        const { rev } = on.document();
-        await expectAsTold(on, row, await tests[name](on));
-        expect(on.document().rev).toBe(rev);
-      });
+        const rev = on.latest()?.rev;
+        const given = tests[name];
+        const { trouble, mended } = typeof given === 'function' ? { trouble: given, mended: undefined } : given;
+        await expectAsTold(on, row, await trouble(on));
+        expect(on.latest()?.rev).toBe(rev);
+        await mended?.(on);
+      }, 30_000);
     }
   });
 }
 
 async function expectAsTold(on: Stage, row: FailureRow, ended: Ended): Promise<void> {
-  const said = plain(`${ended.err}\n${ended.out}`);
+  const said = plain(asInTheRunbook(on, `${ended.err}\n${ended.out}`));
   expect(said).toContain(row.sees);
   expect(said).toContain(row.run);
   expect(ended.status, said).toBe(row.exit);
@@ -124,6 +127,10 @@ async function expectAsTold(on: Stage, row: FailureRow, ended: Ended): Promise<v
   );
   expect(Object.fromEntries(versions)).toEqual(row.versions);
 }
+
+/** The folders of the sandbox under the names that operators know them by. */
+const asInTheRunbook = (on: Stage, text: string): string =>
+  text.replaceAll(on.sandbox.nginxDir, '/opt/nginx').replaceAll(on.sandbox.projectDir, '/opt/quickpay');
 
 /** Lines as they were meant, whatever the width they were wrapped to. */
 const plain = (text: string): string => text.replaceAll(/\s+/g, ' ');
