@@ -1,35 +1,21 @@
-/** Leaving in the middle of a step: Ctrl-C once and twice in every step, a terminal that is gone, and a second terminal. */
+/** Leaving in the middle of a step: Ctrl-C once and twice in every step, forward and back. */
 import { execFileSync } from 'node:child_process';
 import { chmod, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'vitest';
-import { readLiveDriver } from '../../src/release/read.ts';
-import { beginInTerminal } from '../scenarios/pseudo-terminal.ts';
 import type { Stage } from '../scenarios/stage.ts';
-import type { Ended, Running } from '../scenarios/terminal.ts';
+import type { Ended } from '../scenarios/terminal.ts';
 import { failures } from './failure.ts';
 import { interruptedRows } from './person.rows.ts';
+import { isDriven, published, resumed, stateOn, until } from './person.steps.ts';
 
-const PATIENCE_MS = 20_000;
 /** What leaving at once may take. */
 const AT_ONCE_MS = 1_000;
 
-const stateOn = (on: Stage): string => on.document().snapshot.value;
-const isDriven = (on: Stage): boolean => readLiveDriver(on.place.stateDir) !== null;
-
-async function until(what: string, holds: () => boolean): Promise<void> {
-  const end = performance.now() + PATIENCE_MS;
-  while (!holds()) {
-    if (performance.now() > end) throw new Error(`waited in vain until ${what}`);
-    await delay(5);
-  }
-}
-
 /** A hook that takes its time, so that there is something to interrupt. */
-async function slowHook(repository: string, name: string): Promise<void> {
+async function slowHook(repository: string, name: string, seconds: number): Promise<void> {
   const file = join(repository, 'hooks', name);
-  await writeFile(file, '#!/bin/sh\nsleep 1.5\n');
+  await writeFile(file, `#!/bin/sh\nsleep ${seconds}\n`);
   await chmod(file, 0o755);
 }
 
@@ -61,37 +47,11 @@ async function interruptTwice(on: Stage, step: string): Promise<void> {
   expect(performance.now() - at).toBeLessThan(AT_ONCE_MS);
 }
 
-async function resumed(on: Stage, milestone: string, status: number): Promise<void> {
-  const ended = await on.flow('resume', '--yes');
-  expect([ended.status, stateOn(on)], ended.err).toEqual([status, milestone]);
-}
-
 /** Once and twice in a step, and then to its end. */
 async function interruptThoroughly(on: Stage, step: string, milestone: string): Promise<void> {
   await interruptIn(on, step, ['send', 'NEXT', '--yes']);
   await interruptTwice(on, step);
   await resumed(on, milestone, 0);
-}
-
-const published = (on: Stage) => Promise.all(['test', 'app1', 'app2'].map((name) => on.sandbox.publishCount(name)));
-
-/** Two terminals: one soaks, the other sends ROLLBACK, which comes to the slow restoring of app1. */
-async function rollbackFromSecondTerminal(on: Stage): Promise<{ driver: Running; second: Running }> {
-  await on.walkTo(await on.start(), 'app1Live');
-  await on.leave();
-  await on.sandbox.publishKnobs({ SLEEP_BEFORE: 2 });
-  const driver = on.begin('send', 'NEXT', '--yes');
-  await until('the first soaks', () => stateOn(on) === 'verifying');
-  // A second terminal is answered at once, whatever the driver does.
-  const asked = performance.now();
-  const next = await on.flow('send', 'NEXT', '--yes');
-  const seconds = (performance.now() - asked) / 1_000;
-  process.stdout.write(`a second terminal was answered after ${seconds.toFixed(2)} s\n`);
-  expect([next.status, next.err]).toEqual([4, expect.stringContaining('verifying is at work')]);
-  expect(seconds).toBeLessThan(1);
-  const second = on.begin('send', 'ROLLBACK', '--yes', '-m', 'customers call');
-  await until('app1 is restored', () => stateOn(on) === 'restoringApp1');
-  return { driver, second };
 }
 
 failures('leaving', interruptedRows, {
@@ -101,7 +61,7 @@ failures('leaving', interruptedRows, {
       await on.start();
       await on.leave();
       await on.sandbox.publishKnobs({ SLEEP_BEFORE: 1.5 });
-      await slowHook(join(on.sandbox.root, 'cil.git'), 'pre-receive');
+      await slowHook(join(on.sandbox.root, 'cil.git'), 'pre-receive', 0.6);
       await interruptThoroughly(on, 'testing', 'tested');
       await interruptThoroughly(on, 'tagging', 'tagged');
       await interruptThoroughly(on, 'drainingApp1', 'app1Drained');
@@ -113,7 +73,7 @@ failures('leaving', interruptedRows, {
       await interruptThoroughly(on, 'goingLiveApp1', 'app1Live');
       await interruptThoroughly(on, 'verifying', 'verified');
       await interruptThoroughly(on, 'publishingApp2', 'app2Published');
-      await slowHook(join(on.sandbox.projectDir, '.git'), 'post-merge');
+      await slowHook(join(on.sandbox.projectDir, '.git'), 'post-merge', 1.5);
       await interruptIn(on, 'goingAllLive', ['send', 'NEXT', '--yes']);
       await interruptIn(on, 'watchingAll', ['resume', '--yes']);
       await interruptTwice(on, 'watchingAll');
@@ -150,53 +110,6 @@ failures('leaving', interruptedRows, {
       if (stateOn(on) !== 'rolledBack') await resumed(on, 'rolledBack', 7);
       expect(await published(on)).toEqual([1, 2, 0]);
       expect(on.document().snapshot.context.runs).toEqual({ app1: 'old', app2: 'old' });
-    },
-  },
-  terminalGone: {
-    stage: { soakMs: 4_000 },
-    async trouble(on) {
-      await on.walkTo(await on.start(), 'app1Live');
-      await on.leave();
-      const window = beginInTerminal(on.sandbox.projectDir, ['send', 'NEXT', '--yes']);
-      await window.shows('verifying');
-      window.hangUp();
-      await until('flow has left the closed window', () => !isDriven(on));
-      expect(stateOn(on)).toBe('verifying');
-      const read = on.begin('resume', '--yes');
-      read.child.stderr?.destroy();
-      expect((await read.ended).status).toBe(130);
-      const hungUp = on.begin('resume', '--yes');
-      await until('the soak goes on', () => hungUp.err().includes('record'));
-      // One closed window is told in several ways, and is one Ctrl-C all the same.
-      hungUp.child.kill('SIGHUP');
-      hungUp.child.kill('SIGHUP');
-      return await hungUp.ended;
-    },
-    async mended(on) {
-      await resumed(on, 'verified', 0);
-    },
-  },
-  secondTerminalGone: {
-    stage: { soakMs: 60_000 },
-    async trouble(on) {
-      const { driver, second } = await rollbackFromSecondTerminal(on);
-      second.child.kill('SIGINT');
-      const ended = await second.ended;
-      expect(stateOn(on)).toBe('restoringApp1');
-      expect((await driver.ended).status).toBe(7);
-      return ended;
-    },
-  },
-  driverGone: {
-    stage: { soakMs: 60_000 },
-    async trouble(on) {
-      const { driver, second } = await rollbackFromSecondTerminal(on);
-      driver.child.kill('SIGKILL');
-      return await second.ended;
-    },
-    async mended(on) {
-      await resumed(on, 'rolledBack', 7);
-      expect(await published(on)).toEqual([1, 2, 0]);
     },
   },
 });

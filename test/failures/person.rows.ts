@@ -298,6 +298,10 @@ export const interruptedRows = {
     serving: ['app2'],
     versions: { app1: 'v1.3.8', app2: 'v1.3.7' },
   },
+} as const satisfies FailureRows;
+
+/** Terminals that go away. */
+export const terminalRows = {
   terminalGone: {
     situation: 'the terminal is closed, or the pager that reads flow is quit',
     does: 'counts as one Ctrl-C',
@@ -369,5 +373,6 @@ export const personRows = {
   ...misansweredRows,
   ...turnedBackRows,
   ...interruptedRows,
+  ...terminalRows,
   ...racingRows,
 } as const satisfies FailureRows;
