@@ -56,7 +56,7 @@ async function interruptThoroughly(on: Stage, step: string, milestone: string): 
 
 failures('leaving', interruptedRows, {
   forward: {
-    stage: { soakMs: 1_500, watchMs: 1_000, config: { drain: { watch: '300ms' } } },
+    stage: { config: { drain: { watch: '300ms' } } },
     async trouble(on) {
       await on.start();
       await on.leave();
@@ -70,9 +70,22 @@ failures('leaving', interruptedRows, {
     async mended(on) {
       await interruptTwice(on, 'publishingApp1');
       await resumed(on, 'app1Published', 0);
+      expect(await published(on)).toEqual([1, 1, 0]);
+    },
+  },
+  forwardAgain: {
+    stage: { soakMs: 1_500, watchMs: 1_000 },
+    async trouble(on) {
+      await on.walkTo(await on.start(), 'app1Published');
+      await on.leave();
+      await on.sandbox.publishKnobs({ SLEEP_BEFORE: 1.5 });
       await interruptThoroughly(on, 'goingLiveApp1', 'app1Live');
       await interruptThoroughly(on, 'verifying', 'verified');
-      await interruptThoroughly(on, 'publishingApp2', 'app2Published');
+      return await interruptIn(on, 'publishingApp2', ['send', 'NEXT', '--yes'], 'Publish v1.3.8');
+    },
+    async mended(on) {
+      await interruptTwice(on, 'publishingApp2');
+      await resumed(on, 'app2Published', 0);
       await slowHook(join(on.sandbox.projectDir, '.git'), 'post-merge', 1.5);
       await interruptIn(on, 'goingAllLive', ['send', 'NEXT', '--yes']);
       await interruptIn(on, 'watchingAll', ['resume', '--yes']);

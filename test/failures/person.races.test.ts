@@ -38,6 +38,45 @@ function loserOf(ends: readonly Ended[]): Ended {
   return loser;
 }
 
+/** A way back to v1.3.6 is planned: it begins at `tagged`, so that the race is soon reached again. How ROLLBACK ended. */
+async function race(
+  on: Stage,
+  from: 'app1Drained' | 'publishingApp1',
+  headStartMs: number,
+  kills = false,
+): Promise<Ended> {
+  await on.walkTo(await on.start({ backTo: 'v1.3.6' }), 'app1Drained');
+  await on.leave();
+  const before = await publishesOf(on);
+  if (from === 'publishingApp1') await on.sandbox.publishKnobs({ SLEEP_BEFORE: 1 });
+  const working = from === 'app1Drained' ? null : on.begin('send', 'NEXT', '--yes');
+  if (working !== null) {
+    await expect.poll(() => on.document().snapshot.value, { timeout: 10_000, interval: 5 }).toBe(from);
+  }
+  const next = on.begin('send', 'NEXT', '--yes');
+  await delay(headStartMs);
+  const rollback = on.begin('send', 'ROLLBACK', '--yes');
+  if (kills) {
+    await expect.poll(() => sent(on, 'ROLLBACK'), { timeout: 10_000, interval: 5 }).toBe(1);
+    rollback.child.kill('SIGKILL');
+  }
+  const [first, second, driver] = await Promise.all([next.ended, rollback.ended, working?.ended]);
+  const told = `${first.status}: ${first.err}\n${second.status}: ${second.err}\n${driver?.status ?? ''}`;
+  expect(on.document().snapshot.value, told).toBe('rolledBack');
+  expect(second.status, told).toBe(kills ? null : 7);
+  if (driver !== undefined) expect(driver.status, told).toBe(7);
+  expectOneOrder(on);
+  expect(sent(on, 'ROLLBACK'), told).toBe(1);
+  const wasTaken = sent(on, 'NEXT') === 2;
+  expect(first.status, told).toBe(driver === undefined && wasTaken ? 7 : 4);
+  // Published at most once, as a ROLLBACK can come before the job has begun; and restored once where NEXT was taken.
+  const published = (await publishesOf(on)).slice(before.length);
+  expect(published.filter((version) => version === 'v1.3.6').length, told).toBeLessThanOrEqual(wasTaken ? 1 : 0);
+  expect(published.filter((version) => version === 'v1.3.7').length, told).toBe(wasTaken ? 1 : 0);
+  await on.sandbox.publishKnobs(null);
+  return second;
+}
+
 failures('two at once', racingRows, {
   bothNext: {
     async trouble(on) {
@@ -67,48 +106,16 @@ failures('two at once', racingRows, {
   },
   nextAndRollback: {
     async trouble(on) {
-      // A way back to v1.3.6 is planned: it begins at `tagged`, so that the race is soon reached again.
-      const race = async (
-        from: 'app1Drained' | 'publishingApp1',
-        headStartMs: number,
-        kills = false,
-      ): Promise<Ended> => {
-        await on.walkTo(await on.start({ backTo: 'v1.3.6' }), 'app1Drained');
-        await on.leave();
-        const before = await publishesOf(on);
-        if (from === 'publishingApp1') await on.sandbox.publishKnobs({ SLEEP_BEFORE: 1 });
-        const working = from === 'app1Drained' ? null : on.begin('send', 'NEXT', '--yes');
-        if (working !== null) {
-          await expect.poll(() => on.document().snapshot.value, { timeout: 10_000, interval: 5 }).toBe(from);
-        }
-        const next = on.begin('send', 'NEXT', '--yes');
-        await delay(headStartMs);
-        const rollback = on.begin('send', 'ROLLBACK', '--yes');
-        if (kills) {
-          await expect.poll(() => sent(on, 'ROLLBACK'), { timeout: 10_000, interval: 5 }).toBe(1);
-          rollback.child.kill('SIGKILL');
-        }
-        const [first, second, driver] = await Promise.all([next.ended, rollback.ended, working?.ended]);
-        const told = `${first.status}: ${first.err}\n${second.status}: ${second.err}\n${driver?.status ?? ''}`;
-        expect(on.document().snapshot.value, told).toBe('rolledBack');
-        expect(second.status, told).toBe(kills ? null : 7);
-        if (driver !== undefined) expect(driver.status, told).toBe(7);
-        expectOneOrder(on);
-        expect(sent(on, 'ROLLBACK'), told).toBe(1);
-        const wasTaken = sent(on, 'NEXT') === 2;
-        expect(first.status, told).toBe(driver === undefined && wasTaken ? 7 : 4);
-        // Published at most once, as a ROLLBACK can come before the job has begun; and restored once where NEXT was taken.
-        const published = (await publishesOf(on)).slice(before.length);
-        expect(published.filter((version) => version === 'v1.3.6').length, told).toBeLessThanOrEqual(wasTaken ? 1 : 0);
-        expect(published.filter((version) => version === 'v1.3.7').length, told).toBe(wasTaken ? 1 : 0);
-        await on.sandbox.publishKnobs(null);
-        return second;
-      };
-      for (const headStartMs of [0, 20, 60, 120, 180, 240]) await race('app1Drained', headStartMs);
-      for (const headStartMs of [0, 20]) await race('publishingApp1', headStartMs);
-      // The second terminal is killed as soon as its ROLLBACK was taken: the driver carries it out all the same.
-      await race('publishingApp1', 0, true);
-      return await race('publishingApp1', 0);
+      for (const headStartMs of [0, 20, 60, 120, 180]) await race(on, 'app1Drained', headStartMs);
+      return await race(on, 'app1Drained', 240);
+    },
+  },
+  nextAndRollbackInAStep: {
+    async trouble(on) {
+      for (const headStartMs of [0, 20]) await race(on, 'publishingApp1', headStartMs);
+      // The terminal that sent ROLLBACK is killed as soon as that was taken.
+      await race(on, 'publishingApp1', 0, true);
+      return await race(on, 'publishingApp1', 0);
     },
   },
   bothStart: {

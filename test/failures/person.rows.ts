@@ -288,6 +288,16 @@ export const interruptedRows = {
     serving: ['app2'],
     versions: OLD,
   },
+  forwardAgain: {
+    situation: 'Ctrl-C in a step after the first server is live',
+    does: 'as before it; one Ctrl-C waits for a merge, and two leave it to end by itself',
+    sees: 'Parked at publishingApp2. The publish goes on by itself, as a job. Nothing is lost.',
+    run: 'flow resume',
+    exit: 130,
+    rests: 'publishingApp2',
+    serving: ['app1'],
+    versions: { app1: 'v1.3.8', app2: 'v1.3.7' },
+  },
   back: {
     situation: 'Ctrl-C in a rollback',
     does: 'as in a step: `flow resume` goes on with the way back',
@@ -349,6 +359,16 @@ export const racingRows = {
   nextAndRollback: {
     situation: 'two terminals send NEXT and ROLLBACK at once',
     does: 'whichever is first, the release is rolled back; a NEXT that came second is refused',
+    sees: 'rolledBack: app1 and app2 serve what ran before',
+    run: 'flow start',
+    exit: 7,
+    rests: 'rolledBack',
+    serving: BOTH,
+    versions: OLD,
+  },
+  nextAndRollbackInAStep: {
+    situation: 'two terminals send NEXT and ROLLBACK at once while a third drives a publish',
+    does: 'NEXT is refused; ROLLBACK is taken by the third, and carried out even when the terminal that sent it is killed',
     sees: 'rolledBack: app1 and app2 serve what ran before',
     run: 'flow start',
     exit: 7,
