@@ -7,6 +7,13 @@ import { failures } from './failure.ts';
 import { terminalRows } from './person.rows.ts';
 import { isDriven, published, resumed, stateOn, until } from './person.steps.ts';
 
+/** How many seconds something took, and what came of it. */
+async function timed<T>(work: () => Promise<T>): Promise<[number, T]> {
+  const startedAt = performance.now();
+  const result = await work();
+  return [(performance.now() - startedAt) / 1_000, result];
+}
+
 /** Two terminals: one soaks, the other sends ROLLBACK, which comes to the slow restoring of app1. */
 async function rollbackFromSecondTerminal(on: Stage): Promise<{ driver: Running; second: Running }> {
   await on.walkTo(await on.start(), 'app1Live');
@@ -14,13 +21,15 @@ async function rollbackFromSecondTerminal(on: Stage): Promise<{ driver: Running;
   await on.sandbox.publishKnobs({ SLEEP_BEFORE: 2 });
   const driver = on.begin('send', 'NEXT', '--yes');
   await until('the first soaks', () => stateOn(on) === 'verifying');
-  // A second terminal is answered at once, whatever the driver does.
-  const asked = performance.now();
-  const next = await on.flow('send', 'NEXT', '--yes');
-  const seconds = (performance.now() - asked) / 1_000;
-  process.stdout.write(`a second terminal was answered after ${seconds.toFixed(2)} s\n`);
+  // A second terminal is answered at once, whatever the driver does. What a process of flow takes to start is the machine's
+  // matter, which may be busy with other tests: it is measured, and taken off.
+  const [startSeconds] = await timed(() => on.flow('send', '--help'));
+  const [seconds, next] = await timed(() => on.flow('send', 'NEXT', '--yes'));
+  process.stdout.write(
+    `a second terminal was answered after ${seconds.toFixed(2)} s; to start takes ${startSeconds.toFixed(2)} s of it\n`,
+  );
   expect([next.status, next.err]).toEqual([4, expect.stringContaining('verifying is at work')]);
-  expect(seconds).toBeLessThan(1);
+  expect(seconds - startSeconds).toBeLessThan(1);
   const second = on.begin('send', 'ROLLBACK', '--yes', '-m', 'customers call');
   await until('app1 is restored', () => stateOn(on) === 'restoringApp1');
   return { driver, second };
