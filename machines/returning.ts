@@ -19,7 +19,7 @@ import {
 import type { ReleaseContext } from './contract.ts';
 import type { ReleaseEvent } from './events.ts';
 import { publishingState, unknownNow } from './publishing.ts';
-import { goodOldServers, mayServe, nextRollbackStep, type RollbackStep } from './rollback.ts';
+import { goodOldServers, mayServe, nextRollbackStep, type RollbackStep, unrestorableServers } from './rollback.ts';
 import { proven, trying } from './traffic.ts';
 import { sameServers, type Topology, type Wave, wavesOf, without } from './topology.ts';
 
@@ -84,6 +84,19 @@ const routeWithout = (context: ReleaseContext, server: string): string[] =>
 /** The route on which a restored server joins those that serve. */
 const routeWith = (context: ReleaseContext, server: string): string[] =>
   context.topology.servers.filter((name) => name === server || (context.routes[0] ?? []).includes(name));
+
+/** What a rollback had to leave undone because no version is known that ran there before. */
+function leftUndone(context: ReleaseContext): string[] {
+  const servers = unrestorableServers(context).join(' and ');
+  if (servers === '') return [];
+  return goodOldServers(context).length === 0
+    ? [
+        `No version is known that ran on ${servers} before, so there was nothing to go back to: traffic was left as it is. Mend it and release again: flow start`,
+      ]
+    : [
+        `No version is known that ran on ${servers} before, so nothing was restored there: it stays out of rotation until it is published to again: flow start`,
+      ];
+}
 
 function movingState(
   step: string,
@@ -220,7 +233,10 @@ export function returningStates(topology: Topology): States {
           { guard: isStep('restore', server), target: `restoring${upper}` },
           { guard: isStep('rejoin', server), target: `rejoining${upper}` },
         ]),
-        { target: 'rolledBack' },
+        {
+          target: 'rolledBack',
+          actions: change((context) => ({ followUps: [...context.followUps, ...leftUndone(context)] })),
+        },
       ],
     },
     // Traffic first: as soon as this ends, customers are on the old version.

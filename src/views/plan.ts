@@ -267,7 +267,6 @@ function publishSteps(planning: Planning, name: string, version: string): PlanSt
 function restoreSteps(planning: Planning, name: string): PlanStep[] {
   const { config, context } = planning;
   const version = context.before[name] ?? '';
-  if (version === '') return [waits(name, 'stop', `no version is known to restore on ${name}`)];
   const run = config.rollback.run ?? config.publish.run;
   return publishSteps({ context, config: { ...config, publish: { ...config.publish, run } } }, name, version);
 }

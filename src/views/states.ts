@@ -249,6 +249,8 @@ function rolledBackSentence(context: ReleaseContext): string {
   const serving = context.routes[0] ?? [];
   const out = without(context.topology, ...serving);
   const rest = out.length === 0 ? '' : `; ${listText(out)} ${out.length === 1 ? 'stays' : 'stay'} out of rotation`;
+  if (serving.some((server) => context.runs[server] !== 'old' || context.unhealthy.includes(server)))
+    return `there was nothing to go back to, so traffic was left as it is, on ${listText(serving)}${rest}`;
   return `${listText(serving)} ${serve(serving)} what ran before${rest}`;
 }
 

@@ -5,7 +5,7 @@
  */
 import type { Question, ReleaseContext, Runs, StepFailure } from '../../machines/contract.ts';
 import type { EventName } from '../../machines/events.ts';
-import { mayServe, nextRollbackStep, type RollbackStep } from '../../machines/rollback.ts';
+import { mayServe, nextRollbackStep, type RollbackStep, unrestorableServers } from '../../machines/rollback.ts';
 import { milestonesOf, sameServers, without } from '../../machines/topology.ts';
 import { eventsOf } from '../../machines/guards.ts';
 import type { HistoryEntry, ReleaseDocument } from '../store/document.ts';
@@ -285,8 +285,14 @@ export function rollbackSteps(context: ReleaseContext, options: { anew?: boolean
   const path = rollbackPath(context, options);
   const words = path.map(({ step, before }) => stepInWords(step, before));
   const last = path.at(-1);
+  const atTheEnd = last === undefined ? context : afterStep(last.before, last.step);
+  const lost = unrestorableServers(atTheEnd);
+  if (lost.length > 0) {
+    const why = `as no version is known that ran there before`;
+    return [...words, last === undefined ? `leave traffic as it is, ${why}` : `leave ${listText(lost)} out, ${why}`];
+  }
   if (last === undefined || context.restore !== 'hold') return words;
-  const out = without(context.topology, ...mayServe(afterStep(last.before, last.step)));
+  const out = without(context.topology, ...mayServe(atTheEnd));
   return out.length === 0 ? words : [...words, `leave ${listText(out)} out of rotation (rollback.restore: hold)`];
 }
 
@@ -300,10 +306,7 @@ function stepInWords(step: RollbackStep, context: ReleaseContext): string {
         ? `wait until ${step.server} has finished what it had`
         : `take ${step.server} out of rotation until it has finished what it had`;
     case 'restore': {
-      const version = context.before[step.server] ?? null;
-      return version === null
-        ? `stop, as no version is known to restore on ${step.server}`
-        : `restore ${version} on ${step.server}`;
+      return `restore ${context.before[step.server] ?? ''} on ${step.server}`;
     }
     case 'rejoin':
       return sameServers(step.to, topology.servers)

@@ -160,3 +160,47 @@ describe.each(policies)('the chart with restore $restore, onBad $onBad, kind $ki
     expect(broken).toEqual([]);
   });
 });
+
+describe.each([
+  { before: { app1: null, app2: null } },
+  { before: { app1: null, app2: 'v1' } },
+  { before: { app1: 'v1', app2: null } },
+])('the chart where before the release $before was known', ({ before }) => {
+  const { nodes, edges } = walk({ before });
+  const known: Record<string, string | null> = before;
+
+  test('never tries to restore what nobody knows', () => {
+    const broken = nodes.filter((node) => publishes(node).some((server) => known[server] === null));
+    expect(broken.filter(({ state }) => state.startsWith('restoring')).map(where)).toEqual([]);
+  });
+
+  test('has a ROLLBACK that ends in every production state, with a route and nothing unknown in it', () => {
+    const from = nodes.filter((node) => eventsOf(node.state, node.context).includes('ROLLBACK'));
+    const back = new Map<Node, Edge[]>();
+    for (const edge of edges) back.set(edge.to, [...(back.get(edge.to) ?? []), edge]);
+    const rolledBack = nodes.filter(({ state }) => state === 'rolledBack');
+    const ending = new Set(rolledBack);
+    for (const node of ending) for (const edge of back.get(node) ?? []) ending.add(edge.from);
+    expect(from.filter((node) => !ending.has(node)).map(where)).toEqual([]);
+    for (const { context } of rolledBack) {
+      expect(mayServe(context)).not.toEqual([]);
+      expect(mayServe(context).filter((server) => context.runs[server] === 'unknown')).toEqual([]);
+    }
+  });
+
+  test('says what it could not restore, and leaves it out of rotation where another server can serve', () => {
+    const left = nodes.filter(
+      ({ state, context }) =>
+        state === 'rolledBack' &&
+        context.topology.servers.some((server) => known[server] === null && context.runs[server] !== 'old'),
+    );
+    expect(left.length).toBeGreaterThan(0);
+    for (const node of left) {
+      expect(node.context.followUps.join(), where(node)).toContain('before, so');
+      const good = node.context.topology.servers.filter(
+        (server) => node.context.runs[server] === 'old' && !node.context.unhealthy.includes(server),
+      );
+      if (good.length > 0) expect(node.context.routes, where(node)).toEqual([good]);
+    }
+  });
+});

@@ -217,7 +217,12 @@ const keyOf = (state: string, context: ReleaseContext): string =>
 
 /** Walks the chart breadth first and returns every node and edge. */
 export function walk(
-  options: { restore?: 'auto' | 'hold'; onBad?: 'rollback' | 'hold'; kind?: 'release' | 'rollback' } = {},
+  options: {
+    restore?: 'auto' | 'hold';
+    onBad?: 'rollback' | 'hold';
+    kind?: 'release' | 'rollback';
+    before?: Record<string, string | null>;
+  } = {},
 ) {
   const machine = createReleaseMachine(TOPOLOGY);
   const [first] = initialTransition(machine, {
@@ -225,7 +230,7 @@ export function walk(
     kind: options.kind ?? 'release',
     version: 'v2',
     topology: TOPOLOGY,
-    before: { app1: 'v1', app2: 'v1' },
+    before: options.before ?? { app1: 'v1', app2: 'v1' },
     restore: options.restore ?? 'auto',
     onBad: options.onBad ?? 'rollback',
   });

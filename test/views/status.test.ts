@@ -307,11 +307,16 @@ describe('the steps of a rollback', () => {
     ]);
   });
 
-  it('say that they cannot go on where no version is known', () => {
-    const before = { app1: null, app2: null };
-    expect(rollbackSteps(contextOf(new Play({ before }).until('app1Live')))).toContain(
-      'stop, as no version is known to restore on app1',
-    );
+  it('leave a server out where no version is known to restore, and traffic where it is where there is none at all', () => {
+    const one = new Play({ before: { app1: null, app2: 'v1.3.7' } }).until('app1Live');
+    expect(rollbackSteps(contextOf(one))).toEqual([
+      'traffic to app2 at once',
+      'leave app1 out, as no version is known that ran there before',
+    ]);
+    const none = new Play({ before: { app1: null, app2: null } }).until('app2Published');
+    expect(rollbackSteps(contextOf(none))).toEqual([
+      'leave traffic as it is, as no version is known that ran there before',
+    ]);
   });
 
   it('name every server of a larger fleet, and end', () => {
