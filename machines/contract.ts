@@ -167,7 +167,10 @@ export interface StepContracts {
     input: StepInput & { tested: TestingEvidence | null; notes: string | null };
     output: { outcome: 'done'; evidence: TaggingEvidence };
   };
-  undoTagging: { input: StepInput; output: { outcome: 'done'; evidence: UndoEvidence } };
+  undoTagging: {
+    input: StepInput & { tested: TestingEvidence | null };
+    output: { outcome: 'done'; evidence: UndoEvidence };
+  };
   drain: {
     input: StepInput & {
       /** The servers to be drained. */

@@ -5,7 +5,7 @@
  * the second wave never before `verified`; nothing untagged is published; an end can be reached from everywhere.
  * Deliberately absent: delays (XState does not restore timers), actions, and anything that reads a clock.
  */
-import type { ReleaseContext, ReleaseInput } from './contract.ts';
+import type { ReleaseContext, ReleaseInput, TestingEvidence } from './contract.ts';
 import {
   answered,
   change,
@@ -53,6 +53,12 @@ function firstContext(input: ReleaseInput): ReleaseContext {
     bad: null,
     followUps: [],
   };
+}
+
+/** What the test server was last proven to run. */
+function testedIn({ evidence }: ReleaseContext): TestingEvidence | null {
+  const { testing } = evidence;
+  return testing !== undefined && 'merged' in testing ? testing : null;
 }
 
 /** The states before production: R1 and R2 of the runbook. */
@@ -120,14 +126,11 @@ function preparingStates(firstProductionStep: string): States {
       invoke: {
         id: 'tagging',
         src: 'tag',
-        input: ({ context }) => {
-          const tested = context.evidence.testing;
-          return {
-            ...stepInput('tagging', context),
-            tested: tested !== undefined && 'merged' in tested ? tested : null,
-            notes: context.notes,
-          };
-        },
+        input: ({ context }) => ({
+          ...stepInput('tagging', context),
+          tested: testedIn(context),
+          notes: context.notes,
+        }),
         onDone: {
           target: 'tagged',
           actions: change((context, { output }: Done<'tag'>) => ({
@@ -153,7 +156,7 @@ function preparingStates(firstProductionStep: string): States {
       invoke: {
         id: 'aborting',
         src: 'undoTagging',
-        input: ({ context }) => stepInput('aborting', context),
+        input: ({ context }) => ({ ...stepInput('aborting', context), tested: testedIn(context) }),
         onDone: {
           target: 'aborted',
           actions: change((context, { output }: Done<'undoTagging'>) => ({

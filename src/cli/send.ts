@@ -253,8 +253,7 @@ async function notes(place: Place, document: ReleaseDocument, options: SendOptio
       throw new UsageError('NO_NOTES', `The notes cannot be read: ${messageOf(error)}. Nothing was changed.`);
     }
   }
-  const { subjects, previousTag, changelog } = await listChanges(place, document);
-  const list = subjects.map((subject) => `* ${subject}`).join('\n');
+  const { list, previousTag, changelog } = await listChanges(place, document);
   if (options.yes === true || !terminal().interactive) return list;
   return edit(
     list,

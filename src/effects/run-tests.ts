@@ -7,6 +7,7 @@ import { testServerSettings } from '../config/settings.ts';
 import { StepError } from '../errors.ts';
 import { askHealth } from './probes.ts';
 import { proveRuns, runServerJob } from './server-job.ts';
+import { listOf, withWayOut } from './way-out.ts';
 import type { World } from './world.ts';
 
 const HEALTH_EVERY_MS = 200;
@@ -17,7 +18,8 @@ export function runTests(world: World): Effects['runTests'] {
     const { branches, remote } = config.git;
     const server = testServerSettings(config);
     tools.report({ kind: 'note', text: `git fetch ${remote}` });
-    await repository.fetch(remote);
+    await withWayOut(repository.fetch(remote), 'No branch moved. Then: flow send NEXT');
+    for (const text of await behindRemote(world)) tools.report({ kind: 'note', text });
     const { commit, merged } = await mergeDevelop(world);
     const outage = watchOutage(server);
     try {
@@ -70,30 +72,54 @@ export function runTests(world: World): Effects['runTests'] {
   };
 }
 
+/** What the remote has that the branches here lack. flow releases what is here, so this is said, and nothing is merged. */
+async function behindRemote({ repository, config }: World): Promise<string[]> {
+  const { branches, remote } = config.git;
+  const notes: string[] = [];
+  for (const branch of [branches.develop, branches.testing]) {
+    const [here, there] = [`refs/heads/${branch}`, `refs/remotes/${remote}/${branch}`];
+    const [ours, theirs] = await Promise.all([repository.resolve(here), repository.resolve(there)]);
+    if (ours === null || theirs === null || (await repository.isAncestor(theirs, ours))) continue;
+    const missing = await repository.commitsBetween(here, there);
+    notes.push(
+      `${remote}/${branch} has commits that ${branch} here lacks, and that are not in this release: ${listOf(missing)}`,
+    );
+  }
+  return notes;
+}
+
 async function mergeDevelop(world: World): Promise<{ commit: string; merged: boolean }> {
   const { repository, config } = world;
-  const { branches } = config.git;
+  const { develop: source, testing: target, master } = config.git.branches;
   const [develop, testing] = await Promise.all([
-    repository.resolve(`refs/heads/${branches.develop}`),
-    repository.resolve(`refs/heads/${branches.testing}`),
+    repository.resolve(`refs/heads/${source}`),
+    repository.resolve(`refs/heads/${target}`),
   ]);
   if (develop === null || testing === null) {
-    const missing = develop === null ? branches.develop : branches.testing;
+    const missing = develop === null ? source : target;
     throw new StepError(
       'BRANCH_MISSING',
       'unsafe',
-      `There is no branch ${missing}. Nothing was changed. Make it, for instance: git branch ${missing} ${branches.master}`,
+      `There is no branch ${missing} here. Nothing was changed. Make it (git branch ${missing} ${master}) or fetch it (git fetch ${config.git.remote} ${missing}:${missing}), then: flow send NEXT`,
     );
   }
   if (await repository.isAncestor(develop, testing)) return { commit: testing, merged: false };
-  await refuseCheckedOut(world, branches.testing);
-  await repository.prepareWorktree(world.worktree, testing);
-  const commit = await repository.mergeInWorktree(world.worktree, {
+  await refuseCheckedOut(world, target);
+  const merging = repository.mergeInWorktree(world.worktree, {
     into: testing,
     from: develop,
-    message: `Merge branch '${branches.develop}' into ${branches.testing}`,
+    names: { into: target, from: source },
+    message: `Merge branch '${source}' into ${target}`,
   });
-  await repository.moveRefs([{ ref: `refs/heads/${branches.testing}`, to: commit, from: testing }]);
+  const commit = await withWayOut(merging, ({ code }) =>
+    code === 'MERGE_CONFLICT'
+      ? `The test server was not touched. Resolve it: git switch ${target} && git merge ${source}, commit, git switch ${source}, then: flow send NEXT`
+      : 'The test server was not touched. Mend that, then: flow send NEXT',
+  );
+  await withWayOut(
+    repository.moveRefs([{ ref: `refs/heads/${target}`, to: commit, from: testing }]),
+    'Then: flow send NEXT',
+  );
   return { commit, merged: true };
 }
 

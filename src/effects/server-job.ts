@@ -16,6 +16,7 @@ import type { EffectTools } from './effect.ts';
 import { type JobOutput, jobOutput } from './job-output.ts';
 import { placeholderValues } from './placeholder-values.ts';
 import { askHealth, askVersion, type VersionAnswer } from './probes.ts';
+import { withWayOut } from './way-out.ts';
 import type { World } from './world.ts';
 
 const PROBE_EVERY_MS = 50;
@@ -88,7 +89,11 @@ export async function runServerJob(
     const asked = await waitFor(world, job, other, tools);
     if (asked !== null) return { ask: asked };
   }
-  await world.repository.prepareWorktree(world.worktree, job.commit);
+  await withWayOut(
+    world.repository.prepareWorktree(world.worktree, job.commit),
+    `Nothing was started on ${job.server.name}. ${job.next}`,
+    { untouched: true },
+  );
   // Last, so that nothing lies between the look and the start.
   await job.assertSafe();
   tools.signal.throwIfAborted();

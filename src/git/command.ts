@@ -7,6 +7,7 @@
  * simple-git's own guards against dangerous options stay on.
  */
 import { dirname } from 'node:path';
+import { stripVTControlCharacters } from 'node:util';
 import { GitPluginError, simpleGit } from 'simple-git';
 import { messageOf, StepError } from '../errors.ts';
 
@@ -90,7 +91,7 @@ function notRun(dir: string, args: readonly string[], why: string, cause: unknow
     'GIT_NOT_RUN',
     'unreachable',
     `git ${commandOf(args)} could not be run in ${dir}: ${why.trim()}. ` +
-      `Check that the folder exists and git is installed, then send the event again.`,
+      `Check that the folder exists and git is installed.`,
     { cause },
   );
 }
@@ -114,13 +115,18 @@ export async function gitOutput(dir: string, args: readonly string[], options: G
 /** What git said, as one sentence that is safe to print. */
 export function said(result: GitResult): string {
   const text = `${result.stderr.trim()}\n${result.stdout.trim()}`.trim();
-  const line = printable(text.replaceAll(/\s*\n\s*/g, ' | ')).slice(0, 2_000);
+  const line = printable(text.replaceAll(/\s*[\r\n]+\s*/g, ' | ')).slice(0, 2_000);
   return /[.!?]$/.test(line) ? line : `${line === '' ? 'it said nothing' : line}.`;
 }
 
-/** Without control characters and marks that turn text around: it comes from commits, hooks and remotes. */
+/**
+ * Without what a terminal would obey and without marks that reorder or hide text: it comes from commits, hooks and remotes.
+ * Joiners inside words and signs stay.
+ */
 export function printable(text: string): string {
-  return text.replaceAll(/[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, '');
+  return stripVTControlCharacters(text).replaceAll(/[\p{Cc}\p{Zl}\p{Zp}]|(?![\u200c\u200d])\p{Cf}/gu, (character) =>
+    character === '\t' ? ' ' : '',
+  );
 }
 
 /**

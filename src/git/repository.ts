@@ -8,7 +8,7 @@
 import { realpath } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import semver from 'semver';
-import { EXIT, FlowError, StepError } from '../errors.ts';
+import { EXIT, FlowError, messageOf, StepError } from '../errors.ts';
 import { fullRef, gitOutput, objectId, printable, revision, runGit, said } from './command.ts';
 import * as worktree from './worktree.ts';
 
@@ -120,32 +120,76 @@ export class Repository {
   }
 
   /**
-   * The last release before or at a commit (R2.2): of the tags it contains, the one with the highest version (`v1.3.7`
+   * The last release before or at one of the commits (R2.2): of the tags they contain, the one with the highest version (`v1.3.7`
    * or `1.3.7`); pre-releases do not count. Null when there is none.
    */
-  async latestReleaseTag(ofCommit: string): Promise<Tag | null> {
+  async latestReleaseTag(ofCommits: readonly string[]): Promise<Tag | null> {
     const format = '--format=%(refname:lstrip=2)%00%(objectname)%00%(*objectname)';
-    const listed = await gitOutput(this.dir, ['for-each-ref', `--merged=${revision(ofCommit)}`, format, 'refs/tags']);
-    const tags = listed.split('\n').flatMap((line) => {
-      const [name = '', oid = '', peeled = ''] = line.split('\0');
-      const version = releaseVersion(name);
-      return version === null ? [] : [{ name, oid: peeled === '' ? oid : peeled, version }];
-    });
+    const lists = await Promise.all(
+      ofCommits.map((commit) =>
+        gitOutput(this.dir, ['for-each-ref', `--merged=${revision(commit)}`, format, 'refs/tags']),
+      ),
+    );
+    const tags = lists
+      .join('\n')
+      .split('\n')
+      .flatMap((line) => {
+        const [name = '', oid = '', peeled = ''] = line.split('\0');
+        const version = releaseVersion(name);
+        return version === null ? [] : [{ name, oid: peeled === '' ? oid : peeled, version }];
+      });
     // Of two names for one version, the runbook's form with a "v" first.
     tags.sort((a, b) => semver.rcompare(a.version, b.version) || b.name.length - a.name.length);
     const [latest] = tags;
     return latest === undefined ? null : { name: latest.name, oid: latest.oid };
   }
 
+  /** True when the history here is cut short (`git clone --depth`): what was released before may lie beyond the cut. */
+  async isShallow(): Promise<boolean> {
+    return (await gitOutput(this.dir, ['rev-parse', '--is-shallow-repository'])).trim() === 'true';
+  }
+
+  /**
+   * Of the release tags that another repository has, those that are missing here and not older than the newest here that the
+   * commit contains: without them the last release, and what came since, cannot be known.
+   */
+  async missingReleaseTags(theirs: readonly Tag[], ofCommit: string): Promise<string[]> {
+    const latest = releaseVersion((await this.latestReleaseTag([ofCommit]))?.name ?? '');
+    const newer = theirs.filter(({ name }) => {
+      const version = releaseVersion(name);
+      return version !== null && (latest === null || semver.gt(version, latest));
+    });
+    const known = await Promise.all(newer.map(({ name }) => this.tagCommit(name)));
+    return newer.flatMap(({ name }, index) => (known[index] === null ? [name] : []));
+  }
+
+  /**
+   * The commits in `to` that are not in `from`, newest first, merges left out, as `abc1234 Subject`; with `files`, those that
+   * touch one of them.
+   */
+  async commitsBetween(from: string, to: string, files: readonly string[] = []): Promise<string[]> {
+    const args = [
+      'log',
+      '-z',
+      '--no-merges',
+      '--no-color',
+      '--no-show-signature',
+      '--encoding=UTF-8',
+      '--format=%h %s',
+    ];
+    const range = ['--end-of-options', revision(to), `^${revision(from)}`, '--', ...files];
+    return entries(await gitOutput(this.dir, ['--literal-pathspecs', ...args, ...range])).map(subjectText);
+  }
+
   /**
    * The first lines of the commits in `to` that are not in the tag, newest first, merges left out (R2.2), free of
-   * control characters. A null tag: all of them.
+   * what a terminal would obey, and none longer than 300 characters. A null tag: all of them.
    */
   async subjects(fromTag: string | null, to: string): Promise<string[]> {
     const since = fromTag === null ? [] : [`^${fullRef(`refs/tags/${fromTag}`)}`];
     const args = ['log', '-z', '--no-merges', '--no-color', '--no-show-signature', '--encoding=UTF-8', '--format=%s'];
     const logged = await gitOutput(this.dir, [...args, '--end-of-options', revision(to), ...since, '--']);
-    return entries(logged).map((subject) => printable(subject).trim());
+    return entries(logged).flatMap((subject) => subjectText(subject) || []);
   }
 
   /**
@@ -160,29 +204,19 @@ export class Repository {
     if (fetched.status !== 0) throw unreachable(remote, said(fetched));
   }
 
-  /** The commit of the remote's branch, asked now; null when it has none. Throws StepError `unreachable`. */
-  async remoteHead(remote: string, branch: string): Promise<string | null> {
-    if (!isRefPart(branch)) return null;
-    const ref = `refs/heads/${branch}`;
-    return (await this.#listRemote(remote, [ref])).get(ref) ?? null;
-  }
-
-  /** The commit of the remote's tag, asked now; null when it has none. Throws StepError `unreachable`. */
-  async remoteTag(remote: string, name: string): Promise<string | null> {
-    if (!isRefPart(name)) return null;
-    const ref = `refs/tags/${name}`;
-    const refs = await this.#listRemote(remote, [ref, `${ref}^{}`]);
-    return refs.get(`${ref}^{}`) ?? refs.get(ref) ?? null;
-  }
-
-  /** All tags of the remote with their commits, asked now. Throws StepError `unreachable`. */
-  async remoteTags(remote: string): Promise<Tag[]> {
-    const refs = await this.#listRemote(remote, ['refs/tags/*']);
-    return [...refs].flatMap(([ref, oid]) =>
-      ref.endsWith('^{}') || !ref.startsWith('refs/tags/')
-        ? []
-        : [{ name: ref.slice('refs/tags/'.length), oid: refs.get(`${ref}^{}`) ?? oid }],
-    );
+  /**
+   * All branches and tags of the remote with their commits, asked now; nothing is brought here. Throws StepError `unreachable`.
+   */
+  async remoteRefs(remote: string): Promise<{ branches: Map<string, string>; tags: Tag[] }> {
+    const refs = await this.#listRemote(remote, ['refs/heads/*', 'refs/tags/*']);
+    const named = (prefix: string): [name: string, oid: string][] =>
+      [...refs].flatMap(([ref, oid]) => (ref.startsWith(prefix) ? [[ref.slice(prefix.length), oid]] : []));
+    return {
+      branches: new Map(named('refs/heads/')),
+      tags: named('refs/tags/').flatMap(([name, oid]) =>
+        name.endsWith('^{}') ? [] : [{ name, oid: refs.get(`refs/tags/${name}^{}`) ?? oid }],
+      ),
+    };
   }
 
   async #listRemote(
@@ -245,7 +279,7 @@ export class Repository {
       'REF_MOVED',
       'unsafe',
       `Someone moved what flow was about to move: ${named.join('; ')}. No ref was changed. ` +
-        `Look at it (git -C ${this.dir} log --oneline --all -10), then send the event again.`,
+        `Look at it: git -C ${this.dir} log --oneline --all -10`,
     );
   }
 
@@ -262,14 +296,21 @@ export class Repository {
    * Pushes exactly these refs, all or none (R2.4). Safe to do twice: where the remote has them all, nothing is sent.
    *
    * Throws StepError: `rejected` (the remote or a hook refused, with its words; nothing arrived), `unreachable` (the
-   * remote could not be asked before anything was sent), `unknownOutcome` (the connection broke, and whether it
-   * arrived could not be asked afterwards).
+   * remote could not be asked before anything was sent), `unknownOutcome` (the connection broke or git was ended, and
+   * whether it arrived could not be asked afterwards, or it may arrive yet).
    */
   async pushAtomic(remote: string, refs: readonly { ref: string; oid: string }[]): Promise<void> {
     if (await this.#hasArrived(remote, refs)) return;
     const specs = refs.map(({ ref, oid }) => `${objectId(oid)}:${fullRef(ref)}`);
     const args = ['push', '--atomic', '--porcelain', '--no-follow-tags', '--no-recurse-submodules'];
-    const pushed = await runGit(this.dir, [...args, '--end-of-options', remote, ...specs]);
+    let pushed: { status: number | null; why: string };
+    try {
+      const result = await runGit(this.dir, [...args, '--end-of-options', remote, ...specs]);
+      pushed = { status: result.status, why: said(result) };
+    } catch (error) {
+      // Ended from outside, or by us after a long silence: the other side may still be at work on what it was sent.
+      pushed = { status: null, why: messageOf(error) };
+    }
     if (pushed.status === 0) return;
     // Whatever git makes of it, the remote alone knows: a connection that broke after the refs had moved reads like a
     // refusal, and the atomic push leaves all of them there or none.
@@ -277,21 +318,24 @@ export class Repository {
     try {
       arrived = await this.#hasArrived(remote, refs);
     } catch (error) {
-      throw new StepError(
-        'PUSH_OUTCOME_UNKNOWN',
-        'unknownOutcome',
-        `The push to ${remote} broke off (${said(pushed)}), and ${remote} can not be asked what arrived. ` +
-          `When it answers again, see: git ls-remote ${remote}`,
-        { cause: error },
-      );
+      throw outcomeUnknown(`${remote} can not be asked what arrived`, error);
     }
     if (arrived) return;
+    if (pushed.status === null) throw outcomeUnknown(`${remote} has nothing of it yet, but may still be taking it`);
     throw new StepError(
       'PUSH_REJECTED',
       'rejected',
-      `The push to ${remote} was refused, and nothing of it arrived: ${said(pushed)} ` +
-        `Mend what it names, then send the event again.`,
+      `The push to ${remote} was refused, and nothing of it arrived: ${pushed.why}`,
     );
+
+    function outcomeUnknown(state: string, cause?: unknown): StepError {
+      return new StepError(
+        'PUSH_OUTCOME_UNKNOWN',
+        'unknownOutcome',
+        `The push to ${remote} broke off, and ${state}. What was said: ${pushed.why}`,
+        { cause },
+      );
+    }
   }
 
   async #hasArrived(remote: string, refs: readonly { ref: string; oid: string }[]): Promise<boolean> {
@@ -309,7 +353,7 @@ export class Repository {
   }
 
   /** Merges in a worktree of flow's own; see worktree.ts. Twice is safe, and no ref moves. */
-  async mergeInWorktree(path: string, merge: { into: string; from: string; message: string }): Promise<string> {
+  async mergeInWorktree(path: string, merge: worktree.Merge): Promise<string> {
     return worktree.mergeInWorktree(await this.#place(path), merge);
   }
 
@@ -329,7 +373,8 @@ export class Repository {
    * Throws StepError: `unsafe` (nothing was touched) when tracked files are changed or a merge is under way;
    * `rejected` (the merge undone) on a conflict.
    */
-  async mergeIntoCurrent(oid: string, message: string): Promise<string> {
+  async mergeIntoCurrent(merge: Omit<worktree.Merge, 'into'>): Promise<string> {
+    const oid = merge.from;
     const head = await this.resolve('HEAD');
     if (head !== null && (await this.isAncestor(objectId(oid), head))) return head;
     const changed = (await this.status()).filter((line) => !line.startsWith('??'));
@@ -339,12 +384,12 @@ export class Repository {
         'TREE_DIRTY',
         'unsafe',
         `${this.dir} is not clean (${changed.slice(0, 10).join(', ') || 'a merge is under way'}), so nothing was ` +
-          `merged into it. Commit or stash that: git -C ${this.dir} status`,
+          `merged into it. Commit or stash that.`,
       );
     }
     await worktree.requireIdentity(this.dir);
     const top = (await gitOutput(this.dir, ['rev-parse', '--show-toplevel'])).replace(/\n$/, '');
-    await worktree.mergeHere(top, ['--ff'], oid, message);
+    await worktree.mergeHere(top, ['--ff'], merge);
     const merged = await this.resolve('HEAD');
     if (merged === null) throw failed(this.dir, 'rev-parse', 'HEAD names no commit');
     return merged;
@@ -379,6 +424,15 @@ function shortOid(oid: string | null): string {
   return oid === null ? 'missing' : oid.slice(0, 12);
 }
 
+const LONGEST_SUBJECT = 300;
+
+/** A commit's subject as one line to be read: some are a whole mail, or end in a terminal's sequences. */
+function subjectText(subject: string): string {
+  const characters = [...printable(subject).trim()];
+  if (characters.length <= LONGEST_SUBJECT) return characters.join('');
+  return `${characters.slice(0, LONGEST_SUBJECT).join('')} …`;
+}
+
 function entries(text: string): string[] {
   return text.split('\0').filter((entry) => entry !== '');
 }
@@ -388,7 +442,7 @@ function unreachable(remote: string, why: string): StepError {
     'REMOTE_UNREACHABLE',
     'unreachable',
     `The remote ${remote} could not be asked: ${why} Nothing was sent. ` +
-      `Check the connection and your access (git ls-remote ${remote}), then send the event again.`,
+      `Check the connection and your access: git ls-remote ${remote}`,
   );
 }
 

@@ -9,7 +9,7 @@ import { lstat, mkdir, readdir, readFile, realpath, rm, writeFile } from 'node:f
 import { dirname, join, resolve, sep } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { codeOf, messageOf, StepError } from '../errors.ts';
-import { gitOutput, objectId, runGit, said } from './command.ts';
+import { gitOutput, objectId, printable, runGit, said } from './command.ts';
 
 /** How long a lock file in flow's own worktree may be a running git's, left over by a flow that was killed. */
 const LOCK_PATIENCE_MS = 2_000;
@@ -53,7 +53,7 @@ export async function prepareWorktree(place: WorktreePlace, oid: string): Promis
       'WORKTREE_NOT_READY',
       'rejected',
       `The worktree ${path} could not be brought to ${oid.slice(0, 12)}. Nothing else was changed. ` +
-        `Remove it: git worktree remove --force ${path}, then send the event again.`,
+        `Remove it: git worktree remove --force ${path}`,
     );
   }
 }
@@ -132,6 +132,14 @@ async function exists(path: string): Promise<boolean> {
   );
 }
 
+/** One commit to be merged into another, and what people call the two. */
+export interface Merge {
+  into: string;
+  from: string;
+  names: { into: string; from: string };
+  message: string;
+}
+
 /**
  * Merges one commit into another with a merge commit (--no-ff) and answers its object id; where it is contained
  * already, answers `into`. No ref moves. Safe to do twice: it begins again from `into` each time.
@@ -139,16 +147,13 @@ async function exists(path: string): Promise<boolean> {
  * Throws StepError `rejected` (the merge undone, the files named) on a conflict or a hook's refusal, `unsafe` when git
  * does not know who commits.
  */
-export async function mergeInWorktree(
-  place: WorktreePlace,
-  merge: { into: string; from: string; message: string },
-): Promise<string> {
+export async function mergeInWorktree(place: WorktreePlace, merge: Merge): Promise<string> {
   const { path } = place;
   await prepareWorktree(place, merge.into);
   const contained = await runGit(path, ['merge-base', '--is-ancestor', objectId(merge.from), merge.into]);
   if (contained.status === 0) return merge.into;
   await requireIdentity(path);
-  await mergeHere(path, ['--no-ff'], merge.from, merge.message);
+  await mergeHere(path, ['--no-ff'], merge);
   return headOf(path);
 }
 
@@ -159,8 +164,7 @@ export async function mergeInWorktree(
 export async function mergeHere(
   path: string,
   options: readonly string[],
-  from: string,
-  message: string,
+  { from, names, message }: Pick<Merge, 'from' | 'names' | 'message'>,
 ): Promise<void> {
   const result = await runGit(
     path,
@@ -172,20 +176,18 @@ export async function mergeHere(
   const files = unmerged.split('\0').filter((file) => file !== '');
   // Its status is no matter: where no merge began there is none to abort.
   await runGit(path, ['merge', '--abort'], { hereOnly: true });
-  const short = from.slice(0, 12);
+  const what = `${names.from} (${from.slice(0, 10)})`;
   if (files.length > 0) {
     throw new StepError(
       'MERGE_CONFLICT',
       'rejected',
-      `${short} does not merge: conflicts in ${files.join(', ')}. The merge was undone and nothing moved. ` +
-        `Merge it by hand in a checkout of your own, commit, then send the event again.`,
+      `${what} does not merge into ${names.into}: conflicts in ${printable(files.join(', '))}. The merge was undone and no branch moved.`,
     );
   }
   throw new StepError(
     'MERGE_FAILED',
     'rejected',
-    `${short} could not be merged in ${path}: ${said(result)} The merge was undone and nothing moved. ` +
-      `Mend what git names, then send the event again.`,
+    `${what} could not be merged into ${names.into}, git or a hook says: ${said(result)} The merge was undone and no branch moved.`,
   );
 }
 
@@ -210,7 +212,14 @@ export async function commitFile(path: string, file: string, content: string, me
   );
   if (unchanged.status !== 0) {
     const commit = ['commit', '--quiet', '--cleanup=whitespace', '-m', message, '--only', '--', file];
-    await gitOutput(path, ['--literal-pathspecs', ...commit], here);
+    const committed = await runGit(path, ['--literal-pathspecs', ...commit], here);
+    if (committed.status !== 0) {
+      throw new StepError(
+        'COMMIT_FAILED',
+        'rejected',
+        `${file} could not be committed, git or a hook says: ${said(committed)} No branch or tag moved.`,
+      );
+    }
   }
   return headOf(path);
 }
@@ -245,7 +254,7 @@ export async function requireIdentity(dir: string): Promise<void> {
     throw new StepError(
       'GIT_IDENTITY_MISSING',
       'unsafe',
-      `git does not know who commits, so nothing was committed. Tell it once, then send the event again:\n` +
+      `git does not know who commits, so nothing was committed. Tell it once:\n` +
         `  git config --global user.name "YOUR NAME"\n  git config --global user.email "YOU@EXAMPLE.ORG"`,
     );
   }

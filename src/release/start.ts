@@ -8,8 +8,9 @@ import type { Verdict } from '../../machines/guards.ts';
 import { type LoadedConfig, loadConfig } from '../config/load.ts';
 import { serverSettings } from '../config/settings.ts';
 import { askVersion } from '../effects/probes.ts';
+import { listOf } from '../effects/way-out.ts';
 import type { World } from '../effects/world.ts';
-import { EXIT, FlowError, messageOf, StepError, UsageError } from '../errors.ts';
+import { codeOf, EXIT, FlowError, messageOf, StepError, UsageError } from '../errors.ts';
 import type { RouteProblems } from '../nginx/proxy.ts';
 import type { ReleaseDocument } from '../store/document.ts';
 import { acquireLock } from '../store/lock.ts';
@@ -55,14 +56,11 @@ export async function planRelease(place: Place, options: StartOptions): Promise<
   const loaded = loadConfig(place.configFile);
   const { config } = loaded;
   const world = openWorld(place, config, null);
-  const master = await world.repository.resolve(`refs/heads/${config.git.branches.master}`);
-  if (master === null)
-    throw refused(
-      'BRANCH_MISSING',
-      `There is no branch ${config.git.branches.master} in ${place.projectDir}. Nothing was changed.`,
-    );
-  const previousTag = (await world.repository.latestReleaseTag(master))?.name ?? null;
   const isRollback = options.backTo !== undefined;
+  const master = await masterOf(world);
+  // Going back needs the tag alone, and must be possible while the remote is away.
+  const theirs = isRollback ? null : await look(world, master);
+  const previousTag = (await world.repository.latestReleaseTag([master]))?.name ?? null;
   const version = isRollback
     ? (options.backTo ?? versionBefore(running))
     : (options.to ?? nextVersion(previousTag, options.bump ?? 'patch'));
@@ -72,7 +70,7 @@ export async function planRelease(place: Place, options: StartOptions): Promise<
       `"${version}" is not a version. Expected a form like ${previousTag ?? 'v1.3.8'}: flow start --to VERSION`,
     );
   }
-  if (!isRollback) await refuseTaken(world, version);
+  if (theirs !== null) await refuseTaken(world, version, theirs);
   else if ((await world.repository.tagCommit(version)) === null) {
     throw refused(
       'TAG_MISSING',
@@ -82,6 +80,7 @@ export async function planRelease(place: Place, options: StartOptions): Promise<
   refuseBad(place, version, options);
   const overridden = await assertRoutes(world, options);
   const { before, warnings } = await versionsBefore(world);
+  if (theirs !== null) warnings.unshift(...(await behindRemote(world, theirs)));
   const servers = Object.keys(config.servers);
   return {
     input: {
@@ -161,28 +160,70 @@ function versionBefore(last: ReleaseDocument | null): string {
   );
 }
 
-async function refuseTaken(world: World, version: string): Promise<void> {
-  const { remote } = world.config.git;
-  const here = await world.repository.tagCommit(version);
-  if (here !== null)
+type Theirs = Awaited<ReturnType<World['repository']['remoteRefs']>>;
+
+async function masterOf({ repository, config }: World): Promise<string> {
+  const { branches, remote } = config.git;
+  const { master } = branches;
+  const commit = await repository.resolve(`refs/heads/${master}`);
+  if (commit !== null) return commit;
+  throw refused(
+    'BRANCH_MISSING',
+    `There is no branch ${master} in ${repository.dir}. Nothing was changed. Fetch it (git fetch ${remote} ${master}:${master}), or correct git.branches in flow.yaml`,
+  );
+}
+
+/** What the remote has. Refuses where the history here does not tell what was released before: the ChangeLog would be wrong. */
+async function look({ repository, config }: World, master: string): Promise<Theirs> {
+  const { remote } = config.git;
+  if (await repository.isShallow())
     throw refused(
-      'TAG_EXISTS',
-      `The tag ${version} exists already, at ${here.slice(0, 10)}. Nothing was changed. Choose another: flow start --to VERSION`,
+      'SHALLOW_CLONE',
+      `The history in ${repository.dir} is cut short (a shallow clone), so nobody can say here what was released before. Nothing was changed. Fetch the rest: git fetch --unshallow --tags ${remote}`,
     );
-  let there: string | null;
+  let theirs: Theirs;
   try {
-    there = await world.repository.remoteTag(remote, version);
+    theirs = await repository.remoteRefs(remote);
   } catch (error) {
-    throw refused(
-      'REMOTE_UNREACHABLE',
-      `The remote ${remote} cannot be asked: ${messageOf(error)}. Nothing was changed. Look at: git ls-remote ${remote}`,
-    );
+    throw refused(codeOf(error) ?? 'REMOTE_UNREACHABLE', `${messageOf(error)}. Nothing was changed. Then: flow start`);
   }
-  if (there !== null)
+  const missing = await repository.missingReleaseTags(theirs.tags, master);
+  if (missing.length > 0)
     throw refused(
-      'TAG_EXISTS',
-      `The tag ${version} exists on ${remote} already. Nothing was changed. Choose another: flow start --to VERSION`,
+      'TAGS_MISSING',
+      `${remote} has release tags that are not here (${listOf(missing)}), so the version and the list of changes would be wrong. Nothing was changed. Fetch them: git fetch --tags ${remote}`,
     );
+  return theirs;
+}
+
+/** Branches of which the remote has more than is here: flow releases what is here. */
+async function behindRemote({ repository, config }: World, theirs: Theirs): Promise<string[]> {
+  const { branches, remote } = config.git;
+  const warnings: string[] = [];
+  for (const [key, branch] of Object.entries(branches)) {
+    const there = theirs.branches.get(branch);
+    if (there === undefined) continue;
+    const isKnown = (await repository.resolve(there)) !== null;
+    if (isKnown && (await repository.isAncestor(there, `refs/heads/${branch}`).catch(() => true))) continue;
+    const then =
+      key === 'master'
+        ? `they would be refused when the tag is made. First: git fetch ${remote} ${branch}:${branch} && git merge ${branch}`
+        : `they are not in this release. To have them: git fetch ${remote}, then merge ${remote}/${branch} into ${branch}`;
+    warnings.push(`${remote}/${branch} has commits that ${branch} here lacks; ${then}`);
+  }
+  return warnings;
+}
+
+async function refuseTaken({ repository, config }: World, version: string, theirs: Theirs): Promise<void> {
+  const { remote } = config.git;
+  const here = await repository.tagCommit(version);
+  const there = theirs.tags.find(({ name }) => name === version)?.oid ?? null;
+  const [commit, where] = here === null ? [there, `on ${remote}`] : [here, 'here'];
+  if (commit === null) return;
+  throw refused(
+    'TAG_EXISTS',
+    `The tag ${version} exists ${where} already, at ${commit.slice(0, 10)}. Nothing was changed. Choose another: flow start --to VERSION`,
+  );
 }
 
 function refuseBad(place: Place, version: string, options: StartOptions): void {
@@ -241,7 +282,9 @@ async function versionsBefore(world: World): Promise<{ before: Record<string, st
     const answer = await askVersion(host, serverSettings(config, name));
     before[name] = answer.version;
     if (answer.version === null) {
-      warnings.push(`${answer.because}: a rollback could not restore ${name}`);
+      warnings.push(
+        `${answer.because}. As no version is known that runs on ${name}, a rollback can not restore it, and would leave it out of rotation`,
+      );
     } else if ((await repository.tagCommit(answer.version)) === null) {
       const problem = `${name} runs ${answer.version}, and there is no such tag: a rollback could not restore it`;
       if (config.rollback.restore === 'auto')

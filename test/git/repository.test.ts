@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openRepository, type Repository } from '../../src/git/repository.ts';
 import { createProject, type Project } from './project.ts';
 
+const NAMES = { into: 'this', from: 'that' };
 let project: Project;
 let repository: Repository;
 
@@ -82,7 +83,7 @@ describe('reading a repository', () => {
 describe('the last release', () => {
   it('is the highest version that the commit contains', async () => {
     const first = await project.git('rev-parse', 'HEAD');
-    expect(await repository.latestReleaseTag(first)).toBeNull();
+    expect(await repository.latestReleaseTag([first])).toBeNull();
     await project.git('tag', 'v1.3.9');
     await project.git('tag', 'not-a-version');
     await project.git('tag', 'v1.4.0-rc.1');
@@ -91,8 +92,8 @@ describe('the last release', () => {
     await project.git('switch', '--quiet', '--create', 'side', first);
     await project.commit('c.txt', 'c');
     await project.git('tag', 'v2.0.0');
-    expect(await repository.latestReleaseTag('refs/heads/master')).toEqual({ name: 'v1.3.10', oid: second });
-    expect(await repository.latestReleaseTag(first)).toEqual({ name: 'v1.3.9', oid: first });
+    expect(await repository.latestReleaseTag(['refs/heads/master'])).toEqual({ name: 'v1.3.10', oid: second });
+    expect(await repository.latestReleaseTag([first])).toEqual({ name: 'v1.3.9', oid: first });
   });
 
   it('is what the list of changes begins after, without merges and control characters', async () => {
@@ -103,9 +104,48 @@ describe('the last release', () => {
     await project.git('switch', '--quiet', 'master');
     await project.git('merge', '--quiet', '--no-ff', '-m', 'Merge side', 'side');
     const subjects = await repository.subjects('v1.0.0', 'refs/heads/master');
-    expect(subjects.sort()).toEqual(['--exec=evil', 'Add [31mred[0m things']);
+    expect(subjects.sort()).toEqual(['--exec=evil', 'Add red things']);
     expect(await repository.subjects(null, 'HEAD')).toContain('First');
     await expect(repository.subjects('v1 --all', 'HEAD')).rejects.toThrow('full ref name');
+  });
+
+  it('gives each change one line of a bearable length, and none to a commit without words', async () => {
+    await project.git('tag', 'v1.0.0');
+    await project.commit('b.txt', 'b', `Long ${'wörd '.repeat(2_000)}`);
+    await project.git('commit', '--quiet', '--allow-empty', '--allow-empty-message', '-m', '');
+    await project.git(
+      'commit',
+      '--quiet',
+      '--allow-empty',
+      '-m',
+      '\u200fright\u200e to\u061c left \u{1f469}\u200d\u{1f4bb}',
+    );
+    const [first, second, ...others] = await repository.subjects('v1.0.0', 'HEAD');
+    expect(first).toBe('right to left \u{1f469}\u200d\u{1f4bb}');
+    expect(second).toMatch(/^Long wörd .* …$/);
+    expect(second?.length).toBeLessThan(310);
+    expect(others).toEqual([]);
+    expect(await repository.commitsBetween('refs/tags/v1.0.0', 'HEAD', ['b.txt'])).toEqual([
+      expect.stringMatching(/^[0-9a-f]{7,} Long wörd/),
+    ]);
+  });
+
+  it('is told missing where only the remote has a newer one', async () => {
+    const first = await project.git('rev-parse', 'HEAD');
+    await project.git('tag', 'v1.3.9');
+    const tags = ['v1.3.8', 'v1.3.10', 'v1.4.0-rc.1', 'private'].map((name) => ({ name, oid: first }));
+    expect(await repository.missingReleaseTags(tags, first)).toEqual(['v1.3.10']);
+    await project.git('tag', 'v1.3.10');
+    expect(await repository.missingReleaseTags(tags, first)).toEqual([]);
+  });
+
+  it('is not looked for in a history that is cut short without saying so', async () => {
+    expect(await repository.isShallow()).toBe(false);
+    await project.commit('b.txt', 'b');
+    await project.git('push', '--quiet', 'cil', 'master');
+    const shallow = join(project.root, 'shallow');
+    await project.git('clone', '--quiet', '--depth', '1', `file://${project.remote}`, shallow);
+    expect(await openRepository(shallow).isShallow()).toBe(true);
   });
 });
 
@@ -125,12 +165,8 @@ describe('a remote', () => {
     expect(await repository.resolve('refs/remotes/cil/master')).toBe(theirs);
     expect(await repository.branchCommit('master')).toBe(first);
     expect(await repository.tagCommit('v9.0.0')).toBeNull();
-    expect(await repository.remoteHead('cil', 'master')).toBe(theirs);
-    expect(await repository.remoteHead('cil', 'none')).toBeNull();
-    expect(await repository.remoteTag('cil', 'v9.0.0')).toBe(theirs);
-    expect(await repository.remoteTag('cil', 'v9.0.1')).toBe(first);
-    expect(await repository.remoteTag('cil', 'v9')).toBeNull();
-    expect(await repository.remoteTags('cil')).toEqual([
+    expect((await repository.remoteRefs('cil')).branches.get('master')).toBe(theirs);
+    expect((await repository.remoteRefs('cil')).tags).toEqual([
       { name: 'v9.0.0', oid: theirs },
       { name: 'v9.0.1', oid: first },
     ]);
@@ -143,7 +179,7 @@ describe('a remote', () => {
     await rm(project.remote, { recursive: true });
     const expected = { code: 'REMOTE_UNREACHABLE', kind: 'unreachable' };
     await expect(repository.fetch('cil')).rejects.toMatchObject(expected);
-    await expect(repository.remoteHead('cil', 'master')).rejects.toMatchObject(expected);
+    await expect(repository.remoteRefs('cil')).rejects.toMatchObject(expected);
     await expect(repository.pushAtomic('cil', [])).rejects.toMatchObject(expected);
   });
 });
@@ -258,6 +294,17 @@ describe('pushing', () => {
       .catch((thrown: unknown) => thrown);
     expect(broken).toMatchObject({ code: 'PUSH_OUTCOME_UNKNOWN', kind: 'unknownOutcome' });
   });
+
+  it('whose git was ended is not taken for refused: what was sent may arrive yet', async () => {
+    const oid = await project.commit('b.txt', 'b');
+    const hook = join(project.dir, '.git/hooks/pre-push');
+    await mkdir(join(hook, '..'), { recursive: true });
+    await writeFile(hook, '#!/bin/sh\nkill -9 $PPID\n', { mode: 0o755 });
+    await expect(repository.pushAtomic('cil', [{ ref: 'refs/heads/master', oid }])).rejects.toMatchObject({
+      code: 'PUSH_OUTCOME_UNKNOWN',
+      kind: 'unknownOutcome',
+    });
+  });
 });
 
 describe('merging into the operator tree', () => {
@@ -267,8 +314,8 @@ describe('merging into the operator tree', () => {
     const oid = await project.commit('b.txt', 'b');
     await project.git('switch', '--quiet', 'develop');
     await writeFile(join(project.dir, 'mine'), 'untracked');
-    expect(await repository.mergeIntoCurrent(oid, 'x')).toBe(oid);
-    expect(await repository.mergeIntoCurrent(oid, 'x')).toBe(oid);
+    expect(await repository.mergeIntoCurrent({ from: oid, names: NAMES, message: 'x' })).toBe(oid);
+    expect(await repository.mergeIntoCurrent({ from: oid, names: NAMES, message: 'x' })).toBe(oid);
     expect(await readFile(join(project.dir, 'b.txt'), 'utf8')).toBe('b');
     expect(await repository.currentBranch()).toBe('develop');
   });
@@ -280,9 +327,11 @@ describe('merging into the operator tree', () => {
     const theirs = await project.commit('b.txt', 'b');
     const conflicting = await project.commit('c.txt', 'other');
     await project.git('switch', '--quiet', 'develop');
-    const merged = await repository.mergeIntoCurrent(theirs, 'Bring back');
+    const merged = await repository.mergeIntoCurrent({ from: theirs, names: NAMES, message: 'Bring back' });
     expect(await project.git('log', '-1', '--format=%P %s', merged)).toBe(`${mine} ${theirs} Bring back`);
-    const error = await repository.mergeIntoCurrent(conflicting, 'x').catch((thrown: unknown) => thrown);
+    const error = await repository
+      .mergeIntoCurrent({ from: conflicting, names: NAMES, message: 'x' })
+      .catch((thrown: unknown) => thrown);
     expect(error).toMatchObject({ code: 'MERGE_CONFLICT', kind: 'rejected' });
     expect(String(error)).toContain('c.txt');
     expect(await repository.status()).toEqual([]);
@@ -293,7 +342,10 @@ describe('merging into the operator tree', () => {
     const oid = await project.commit('b.txt', 'b');
     await project.git('reset', '--quiet', '--hard', 'HEAD~1');
     await writeFile(join(project.dir, 'a.txt'), 'edited');
-    await expect(repository.mergeIntoCurrent(oid, 'x')).rejects.toMatchObject({ code: 'TREE_DIRTY', kind: 'unsafe' });
+    await expect(repository.mergeIntoCurrent({ from: oid, names: NAMES, message: 'x' })).rejects.toMatchObject({
+      code: 'TREE_DIRTY',
+      kind: 'unsafe',
+    });
     expect(await readFile(join(project.dir, 'a.txt'), 'utf8')).toBe('edited');
     expect(await realpath(project.dir)).toBe(project.dir);
   });

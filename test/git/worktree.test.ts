@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openRepository, type Repository } from '../../src/git/repository.ts';
 import { createProject, type Project } from './project.ts';
 
+const NAMES = { into: 'this', from: 'that' };
 let project: Project;
 let repository: Repository;
 let path: string;
@@ -118,13 +119,20 @@ describe('a worktree of its own', () => {
 
 describe('merging in it', () => {
   it('makes a merge commit even where a fast-forward would do, and moves no ref', async () => {
-    const oid = await repository.mergeInWorktree(path, { into: first, from: second, message: '# Merge develop' });
+    const oid = await repository.mergeInWorktree(path, {
+      into: first,
+      from: second,
+      names: NAMES,
+      message: '# Merge develop',
+    });
     expect(await project.git('log', '-1', '--format=%P %s', oid)).toBe(`${first} ${second} # Merge develop`);
     await expectAt(oid);
   });
 
   it('answers the commit itself where the other is contained', async () => {
-    expect(await repository.mergeInWorktree(path, { into: second, from: first, message: 'x' })).toBe(second);
+    expect(await repository.mergeInWorktree(path, { into: second, from: first, names: NAMES, message: 'x' })).toBe(
+      second,
+    );
   });
 
   it('is undone on a conflict, and names the files', async () => {
@@ -132,7 +140,7 @@ describe('merging in it', () => {
     const side = await project.commit('b.txt', 'different');
     await project.git('switch', '--quiet', 'master');
     const error = await repository
-      .mergeInWorktree(path, { into: second, from: side, message: 'x' })
+      .mergeInWorktree(path, { into: second, from: side, names: NAMES, message: 'x' })
       .catch((thrown: unknown) => thrown);
     expect(error).toMatchObject({ code: 'MERGE_CONFLICT', kind: 'rejected' });
     expect(String(error)).toContain('b.txt');
@@ -146,7 +154,7 @@ describe('merging in it', () => {
     const before = { ...process.env };
     Object.assign(process.env, { GIT_CONFIG_GLOBAL: '/dev/null', GIT_CONFIG_SYSTEM: '/dev/null' });
     try {
-      const merging = repository.mergeInWorktree(path, { into: first, from: second, message: 'x' });
+      const merging = repository.mergeInWorktree(path, { into: first, from: second, names: NAMES, message: 'x' });
       const error = await merging.catch((thrown: unknown) => thrown);
       expect(error).toMatchObject({ code: 'GIT_IDENTITY_MISSING', kind: 'unsafe' });
       expect(String(error)).toContain('git config --global user.email');
@@ -187,7 +195,7 @@ describe('committing a file in it', () => {
     const hook = join(project.dir, '.git/hooks/commit-msg');
     await writeFile(hook, '#!/bin/sh\necho "no ticket number" >&2\nexit 1\n', { mode: 0o755 });
     const error = await repository.commitFile(path, 'ChangeLog.md', 'x', 'x').catch((thrown: unknown) => thrown);
-    expect(error).toMatchObject({ code: 'GIT_FAILED', kind: 'rejected' });
+    expect(error).toMatchObject({ code: 'COMMIT_FAILED', kind: 'rejected' });
     expect(String(error)).toContain('no ticket number');
   });
 });
