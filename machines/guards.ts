@@ -128,6 +128,9 @@ const GUARDS = {
       const others = without(context.topology, server);
       const ill = others.filter((name) => servers[name]?.healthy !== true);
       if (ill.length === 0) return yes(`${list(others)} can carry the load: healthy`);
+      const { topology, before } = context;
+      if (topology.servers.every((name) => (before[name] ?? null) === null && servers[name]?.healthy !== true))
+        return yes('no server runs anything yet, so nobody is served and there is no load to carry');
       return no(
         `${list(ill)} would carry the load, but is not healthy: ${ill.map((name) => servers[name]?.because ?? 'not asked').join('; ')}`,
         `mend ${list(ill)}, then: flow send NEXT`,

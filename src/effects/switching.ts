@@ -23,7 +23,13 @@ export function drain(world: World): Effects['drain'] {
     const { servers, to } = input;
     const { watch } = world.config.drain;
     const all = Object.keys(world.config.servers);
-    await assertHealthy(world, to, `take ${servers.join(' and ')} out of rotation`);
+    // Where no server is healthy at all (the first installation, or everything is down) nobody is served, and nothing is lost.
+    if (await isAnyHealthy(world, all)) await assertHealthy(world, to, `take ${servers.join(' and ')} out of rotation`);
+    else
+      tools.report({
+        kind: 'note',
+        text: `no server is healthy, so nobody is served and nothing is lost by the switch`,
+      });
     const stands = input.switched !== null && (await stillStands(world, input.switched));
     let ratesBefore: Rates = {};
     if (!stands) {
@@ -121,6 +127,11 @@ const sinceReload = (switched: SwitchEvidence, waitedSeconds: number): number =>
 async function stillStands(world: World, switched: SwitchEvidence): Promise<boolean> {
   const [seen, foreign] = await Promise.all([world.proxy.observe(), world.proxy.reloadedByOthers(switched)]);
   return foreign === null && seen.branch === switched.branch && seen.treeProblem === undefined && seen.servers !== null;
+}
+
+async function isAnyHealthy(world: World, servers: readonly string[]): Promise<boolean> {
+  const health = await Promise.all(servers.map((server) => askHealth(serverSettings(world.config, server))));
+  return health.some((check) => check.ok);
 }
 
 async function assertHealthy(world: World, servers: readonly string[], toDo: string): Promise<void> {

@@ -424,13 +424,11 @@ function shortOid(oid: string | null): string {
   return oid === null ? 'missing' : oid.slice(0, 12);
 }
 
-const LONGEST_SUBJECT = 300;
-
 /** A commit's subject as one line to be read: some are a whole mail, or end in a terminal's sequences. */
 function subjectText(subject: string): string {
-  const characters = [...printable(subject).trim()];
-  if (characters.length <= LONGEST_SUBJECT) return characters.join('');
-  return `${characters.slice(0, LONGEST_SUBJECT).join('')} …`;
+  const text = printable(subject).trim();
+  const start = /^.{300}(?=.)/su.exec(text)?.[0];
+  return start === undefined ? text : `${start} …`;
 }
 
 function entries(text: string): string[] {
