@@ -92,7 +92,7 @@ test('ABORT before the push restores the branches and removes the tag; after it 
   ]);
   await on.send(driver, { type: 'NEXT' });
   expect(driver.engine.state).toBe('tested');
-  expect(driver.engine.context.failure?.code).toBe('PUSH_FAILED');
+  expect(driver.engine.context.failure?.code).toBe('PUSH_REJECTED');
   expect([git(projectDir, 'rev-parse', 'master'), git(projectDir, 'tag', '--list', 'v1.3.8')]).toEqual([master, '']);
   await on.send(driver, { type: 'ABORT' });
   expect(driver.engine.state).toBe('aborted');
