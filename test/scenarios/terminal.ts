@@ -18,8 +18,13 @@ export interface Running {
 }
 
 /** Starts `flow` in a folder, without a terminal. End the child when the test ends. */
-export function begin(cwd: string, args: readonly string[], env: Record<string, string> = {}): Running {
-  const child = spawn(process.execPath, [FLOW, ...args], {
+export function begin(
+  cwd: string,
+  args: readonly string[],
+  env: Record<string, string> = {},
+  nodeOptions: readonly string[] = [],
+): Running {
+  const child = spawn(process.execPath, [...nodeOptions, FLOW, ...args], {
     cwd,
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, CI: '', ...env },
