@@ -6,6 +6,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { EXIT, type ExitCode } from '../errors.ts';
 import { locate } from '../release/locate.ts';
 import { ending } from './ending.ts';
+import type { LockCommandOptions } from './lock.ts';
 import type { ResumeOptions } from './resume.ts';
 import type { SendOptions } from './send.ts';
 import { terminal } from './terminal.ts';
@@ -144,6 +145,21 @@ export async function run(argv: string[]): Promise<ExitCode> {
     .action(async (id: string | undefined, options: { json?: boolean; all?: boolean }) => {
       status = (await import('./history.ts')).history(await place(), id, options);
     });
+  const lock = program.command('lock').description('who may drive the release');
+  for (const what of ['show', 'take-over'] as const) {
+    lock
+      .command(what)
+      .description(
+        what === 'show'
+          ? 'say who drives here, and which control machine owns the proxy'
+          : 'depose a driver that does not answer any more, here or on another control machine',
+      )
+      .option('-y, --yes', 'answer the ordinary confirmation with yes')
+      .option('--json', 'the result as one JSON document')
+      .action(async (options: LockCommandOptions) => {
+        status = await (await import('./lock.ts')).lock(await place(), what, options);
+      });
+  }
   const config = program.command('config').description('look at flow.yaml');
   for (const what of ['check', 'print', 'schema'] as const) {
     config

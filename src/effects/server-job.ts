@@ -94,6 +94,7 @@ export async function runServerJob(
     `Nothing was started on ${job.server.name}. ${job.next}`,
     { untouched: true },
   );
+  await world.ownership.assert();
   // Last, so that nothing lies between the look and the start.
   await job.assertSafe();
   tools.signal.throwIfAborted();

@@ -109,6 +109,7 @@ async function switchTo(
   { to, from }: { to: readonly string[]; from: readonly string[] },
   tools: EffectTools,
 ): Promise<SwitchEvidence> {
+  await world.ownership.assert();
   const switched = await world.proxy.switchTo(to, {
     from,
     signal: tools.signal,

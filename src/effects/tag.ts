@@ -61,6 +61,7 @@ export function tag(world: World): Effects['tag'] {
     if (record === null || !stands || record.tested !== tested) {
       // A try before this one that was made of something else, or that somebody moved on from.
       if (record !== null) await restoreRefs(world, record);
+      await world.ownership.assert();
       await refuseCheckedOut(world, branches.master);
       const from = await masterToMoveFrom(world);
       await refuseMissingTags(world, theirs.tags, from);

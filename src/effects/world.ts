@@ -2,6 +2,7 @@
 import type { Config } from '../config/schema.ts';
 import type { Repository } from '../git/repository.ts';
 import type { Host } from '../hosts/host.ts';
+import type { Ownership } from '../nginx/owner.ts';
 import type { Proxy } from '../nginx/proxy.ts';
 
 export interface World {
@@ -10,6 +11,8 @@ export interface World {
   host: Host;
   repository: Repository;
   proxy: Proxy;
+  /** Asked right before anything is switched, pushed or published: another control machine may have taken over. */
+  ownership: Ownership;
   /** Folder of the worktree that is flow's own; the operator's tree is never switched. */
   worktree: string;
   /** Folder of the jobs. */

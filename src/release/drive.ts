@@ -14,6 +14,8 @@ import { testServerSettings } from '../config/settings.ts';
 import { jobId } from '../effects/server-job.ts';
 import { messageOf } from '../errors.ts';
 import { peekJob } from '../hosts/jobs.ts';
+import { localHost } from '../hosts/local.ts';
+import { claim, giveUp, ownerName } from '../nginx/owner.ts';
 import { type Channel, listen } from '../store/channel.ts';
 import type { HistoryEntry, ReleaseDocument, Sender } from '../store/document.ts';
 import { acquireLock, type Lock } from '../store/lock.ts';
@@ -57,6 +59,7 @@ export class Driver {
   readonly #telling = new Set<Promise<void>>();
   #socket: { close(): Promise<void> } | null = null;
   #liveAt = 0;
+  #closed = false;
 
   private constructor(place: Place, id: string, lock: Lock, world: World, tell: (told: Told) => void) {
     this.#place = place;
@@ -89,13 +92,32 @@ export class Driver {
     doing: string,
     tell: (told: Told) => void,
   ): Promise<Driver> {
+    const config = document.config.pinned as Config;
+    const { dir } = config.nginx;
+    const host = localHost();
+    const owner = ownerName(place.stateDir);
     const lock = acquireLock(place.stateDir, {
       who: `${who.user}@${who.host}`,
       doing,
       minEpoch: latestEpoch(place.stateDir),
     });
     try {
-      const world = openWorld(place, document.config.pinned as Config, document, lock.epoch);
+      const problems: string[] = [];
+      const ownership = await claim(
+        host,
+        dir,
+        {
+          owner,
+          epoch: lock.epoch,
+          who: who.user,
+          since: new Date().toISOString(),
+          release: `${document.id} (${document.snapshot.context.version})`,
+        },
+        { force: false, tell: (text) => problems.push(text) },
+      );
+      const world = openWorld(place, config, document, { epoch: lock.epoch, ownership });
+      for (const text of problems)
+        tell({ kind: 'progress', step: document.snapshot.value, progress: { kind: 'note', text } });
       const driver = new Driver(place, document.id, lock, world, tell);
       driver.#socket = await driver.#listen();
       return driver;
@@ -185,6 +207,10 @@ export class Driver {
     for (const channel of this.#channels) channel.close();
     await this.#socket?.close();
     this.#socket = null;
+    const { dir } = this.world.config.nginx;
+    if (this.engine.document.endedAt !== null && !this.#closed)
+      await giveUp(this.world.host, dir, ownerName(this.#place.stateDir));
+    this.#closed = true;
     this.#lock.release();
   }
 

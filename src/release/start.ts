@@ -10,7 +10,8 @@ import { serverSettings } from '../config/settings.ts';
 import { askVersion } from '../effects/probes.ts';
 import { listOf } from '../effects/way-out.ts';
 import type { World } from '../effects/world.ts';
-import { codeOf, EXIT, FlowError, messageOf, StepError, UsageError } from '../errors.ts';
+import { codeOf, EXIT, FlowError, LockHeldError, messageOf, StepError, UsageError } from '../errors.ts';
+import { heldBy, ownerName, readOwner } from '../nginx/owner.ts';
 import type { RouteProblems } from '../nginx/proxy.ts';
 import type { ReleaseDocument } from '../store/document.ts';
 import { acquireLock } from '../store/lock.ts';
@@ -56,6 +57,9 @@ export async function planRelease(place: Place, options: StartOptions): Promise<
   const loaded = loadConfig(place.configFile);
   const { config } = loaded;
   const world = openWorld(place, config, null);
+  const owner = await readOwner(world.host, config.nginx.dir);
+  if (owner !== null && owner.owner !== ownerName(place.stateDir))
+    throw new LockHeldError(heldBy(owner, config.nginx.dir));
   const isRollback = options.backTo !== undefined;
   const master = await masterOf(world);
   // Going back needs the tag alone, and must be possible while the remote is away.

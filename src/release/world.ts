@@ -4,14 +4,20 @@ import type { Config } from '../config/schema.ts';
 import type { World } from '../effects/world.ts';
 import { openRepository } from '../git/repository.ts';
 import { localHost } from '../hosts/local.ts';
+import { type Ownership, unowned } from '../nginx/owner.ts';
 import { createProxy } from '../nginx/proxy.ts';
 import { readProgress, writeProgress } from '../store/release-file.ts';
 import { statePaths } from '../store/state-folder.ts';
 import type { ReleaseDocument } from '../store/document.ts';
 import type { Place } from './locate.ts';
 
-/** The world of one release. Without one (before it is planned) nothing can be checkpointed. */
-export function openWorld(place: Place, config: Config, document: ReleaseDocument | null, epoch = 0): World {
+/** The world of one release. Without one (before it is planned) nothing can be checkpointed; only a driver owns the proxy. */
+export function openWorld(
+  place: Place,
+  config: Config,
+  document: ReleaseDocument | null,
+  driver: { epoch: number; ownership: Ownership } = { epoch: 0, ownership: unowned },
+): World {
   const host = localHost();
   const paths = statePaths(place.stateDir);
   const unplanned = (): never => {
@@ -28,7 +34,8 @@ export function openWorld(place: Place, config: Config, document: ReleaseDocumen
     ),
     worktree: paths.worktree,
     jobs: paths.jobs,
-    epoch,
+    epoch: driver.epoch,
+    ownership: driver.ownership,
     versions: {
       version: document?.snapshot.context.version ?? '',
       previous: Object.values(document?.snapshot.context.before ?? {}).find((version) => version !== null) ?? '',

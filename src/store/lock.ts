@@ -74,6 +74,18 @@ export function acquireLock(dir: string, { who, doing, minEpoch = 0 }: LockOptio
   }
 }
 
+/**
+ * Raises the epoch without holding the lock: whoever drives now writes nothing more, and starts no job. For a person who takes
+ * over. Throws StateError when it cannot be stored.
+ */
+export function depose(dir: string): void {
+  try {
+    raiseEpoch(dir, 0);
+  } catch (error) {
+    throw error instanceof StateError ? error : stateFailure(dir, 'could not be taken over', error);
+  }
+}
+
 function heldLock(dir: string, fd: number, first: Driver): Lock {
   let driver = first;
   let held = true;
