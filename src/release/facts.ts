@@ -34,8 +34,7 @@ export async function gatherFacts(
     preflight: [],
   };
   // A rollback needs to know only who can carry the traffic, and must not wait for anything else.
-  if (event === 'ROLLBACK')
-    return { ...nothing, servers: await within(HEALTH_PATIENCE_MS, lookAtHealth(world, context), {}) };
+  if (event === 'ROLLBACK') return { ...nothing, servers: await lookAtHealth(world, context) };
   if (event !== 'NEXT' && event !== 'RECHECK') return nothing;
   const looks = looksFor(state, context);
   const [proxy, routes, servers, drained, testing, tag, preflight] = await Promise.all([
@@ -52,7 +51,7 @@ export async function gatherFacts(
 }
 
 /** What the work answers, or the other where it fails or takes too long. */
-async function within<T>(ms: number, work: Promise<T>, otherwise: T): Promise<T> {
+async function within<T, Otherwise>(ms: number, work: Promise<T>, otherwise: Otherwise): Promise<T | Otherwise> {
   return await Promise.race([work, delay(ms, otherwise, { ref: false })]).catch(() => otherwise);
 }
 
@@ -60,7 +59,9 @@ async function lookAtHealth(world: World, context: ReleaseContext): Promise<Fact
   return Object.fromEntries(
     await Promise.all(
       context.topology.servers.map(async (name) => {
-        const health = await askHealth(serverSettings(world.config, name));
+        // One that hangs says nothing of the others, and is no place to send customers to.
+        const silent = { ok: false, because: `${name} gave no answer within ${HEALTH_PATIENCE_MS / 1_000} s` };
+        const health = await within(HEALTH_PATIENCE_MS, askHealth(serverSettings(world.config, name)), silent);
         return [name, { version: null, healthy: health.ok, because: health.because }] as const;
       }),
     ),

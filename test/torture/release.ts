@@ -11,7 +11,7 @@ import { createSandbox, type Sandbox } from '../../src/sandbox/world.ts';
 import { git } from '../scenarios/stage.ts';
 import { begin, type Ended, type Running } from '../scenarios/terminal.ts';
 
-const KILL_AT = join(import.meta.dirname, 'kill-at.mjs');
+const KILL_AT = join(import.meta.dirname, 'programs/kill-at.mjs');
 const SERVERS = ['test', 'app1', 'app2'];
 const MOST_LIVES = 120;
 
@@ -19,7 +19,7 @@ export interface Arena {
   sandbox: Sandbox;
   place: Place;
   load: Load;
-  /** Starts flow in the project. With a plan, it dies at commits (kill-at.mjs). */
+  /** Starts flow in the project. With a plan, it dies at commits (programs/kill-at.mjs). */
   begin(args: readonly string[], plan?: string): Running;
   /** Plans the next release; returns its version. */
   plan(): Promise<string>;
