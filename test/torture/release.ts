@@ -1,5 +1,4 @@
 /** A real release on a real sandbox, driven by the real command line through as many lives as it takes. */
-import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -119,9 +118,4 @@ export async function arena(config: Record<string, unknown> = {}): Promise<Arena
       await rm(parent, { recursive: true, force: true });
     },
   };
-}
-
-/** How many deaths are on record in the file that kill-at.mjs keeps. */
-export function deaths(file: string): number {
-  return existsSync(file) ? readFileSync(file, 'utf8').split('\n').length - 1 : 0;
 }
