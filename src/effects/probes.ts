@@ -49,7 +49,9 @@ export async function askVersion(host: Host, server: ServerSettings): Promise<Ve
 async function printedVersion(host: Host, name: string, argv: Argv, cwd: string | undefined): Promise<VersionAnswer> {
   const result = await host.run(argv, { timeoutMs: PROBE_TIMEOUT_MS, ...(cwd === undefined ? {} : { cwd }) });
   const parsed = parseVersion(`${result.stdout}\n${result.stderr}`);
-  if (result.status === 0 && parsed.version !== null) return { ...parsed, because: `${name} runs ${parsed.version}` };
+  // Before the first tag ever, a build knows its commit alone.
+  const what = parsed.version ?? parsed.commit;
+  if (result.status === 0 && what !== null) return { ...parsed, because: `${name} runs ${what}` };
   const why =
     result.notStarted ??
     (result.timedOut ? 'no answer in time' : `exit status ${result.status ?? 'none'}, no version printed`);
@@ -62,7 +64,10 @@ async function servedVersion(name: string, url: string): Promise<VersionAnswer> 
     const parsed = parseVersion(text);
     return {
       ...parsed,
-      because: parsed.version === null ? `${name}: ${url} names no version` : `${name} runs ${parsed.version}`,
+      because:
+        parsed.version === null && parsed.commit === null
+          ? `${name}: ${url} names no version`
+          : `${name} runs ${parsed.version ?? parsed.commit ?? ''}`,
     };
   } catch (error) {
     return { version: null, commit: null, because: `${name}: ${url}: ${reason(error)}` };

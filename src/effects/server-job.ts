@@ -258,9 +258,10 @@ export async function proveRuns(
   const startedAt = performance.now();
   for (;;) {
     const [answer, health] = await Promise.all([askVersion(world.host, server), askHealth(server)]);
-    if (answer.version !== null && expected.matches(answer) && health.ok) {
+    const runs = answer.version ?? answer.commit;
+    if (runs !== null && expected.matches(answer) && health.ok) {
       return {
-        version: answer.version,
+        version: runs,
         health: health.because,
         healthySeconds: (performance.now() - startedAt) / 1_000,
       };
@@ -269,7 +270,7 @@ export async function proveRuns(
     tools.report({ kind: 'figures', text: `${server.name}: ${answer.because}; health ${health.because}` });
     if (performance.now() - startedAt > world.config.publish.settle) {
       const stands = `Look at ${server.dir} and ${server.log}. Then: flow send NEXT to publish again, or: flow send ROLLBACK`;
-      if (answer.version === null || !expected.matches(answer)) {
+      if (runs === null || !expected.matches(answer)) {
         throw new StepError(
           'VERSION_DIFFERS',
           'rejected',
@@ -279,7 +280,7 @@ export async function proveRuns(
       throw new StepError(
         'UNHEALTHY',
         'rejected',
-        `${server.name} runs ${answer.version} but is not healthy: ${health.because}. ${stands}`,
+        `${server.name} runs ${runs} but is not healthy: ${health.because}. ${stands}`,
       );
     }
     await delay(PROBE_EVERY_MS);

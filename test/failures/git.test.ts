@@ -368,6 +368,10 @@ failures('git', gitRows, {
       appendFileSync(join(on.sandbox.projectDir, 'flow.yaml'), 'rollback: { restore: hold }\n');
       await rest(on, 'planned');
       expect(on.document().snapshot.context.version).toBe('v0.1.0');
+      const tagged = await on.flow('run', '--until', 'tagged', '--yes');
+      expect(tagged.status, tagged.err).toBe(0);
+      // With no tag before it, everything there ever was is new.
+      expect(project(on, 'show', 'v0.1.0:ChangeLog.md')).toContain('* Scan to pay');
     },
   },
   firstInstallation: {
