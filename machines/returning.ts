@@ -94,7 +94,7 @@ function leftUndone(context: ReleaseContext): string[] {
         `No version is known that ran on ${servers} before, so there was nothing to go back to: traffic was left as it is. Mend it and release again: flow start`,
       ]
     : [
-        `No version is known that ran on ${servers} before, so nothing was restored there: it stays out of rotation until it is published to again: flow start`,
+        `No version is known that ran on ${servers} before, so nothing was restored there: it stays out of rotation. Before the next release, publish a version to it that you trust, and take it into rotation`,
       ];
 }
 

@@ -8,7 +8,49 @@ const AT_PLANNED = { exit: 6, rests: 'planned', ...UNTOUCHED };
 const AT_TESTED = { exit: 6, rests: 'tested', ...UNTOUCHED };
 const LIVE = { exit: 0, rests: 'allLive', ...RELEASED };
 
-export const gitRows = {
+/** Refused when a release is planned. */
+export const gitStartRows = {
+  remoteAwayAtStart: {
+    situation: 'The remote does not answer when a release is planned',
+    does: 'refuses to plan one',
+    sees: 'The remote cil could not be asked:',
+    run: 'git ls-remote cil. Nothing was changed. Then: flow start',
+    ...REFUSED,
+  },
+  tagTaken: {
+    situation: 'The version that is asked for has a tag already',
+    does: 'refuses to plan it',
+    sees: 'The tag v1.3.7 exists here already, at',
+    run: 'flow start --to VERSION',
+    ...REFUSED,
+  },
+  tagsMissing: {
+    situation: 'The tag of the last release is on the remote, but not here',
+    does: 'refuses to plan one: the version and the list of changes would be wrong',
+    sees: 'cil has release tags that are not here (v1.3.7), so the version and the list of changes would be wrong.',
+    run: 'git fetch --tags cil',
+    ...REFUSED,
+  },
+  shallow: {
+    situation: 'Your clone is shallow (git clone --depth)',
+    does: 'refuses to plan a release, as nobody can say there what was released before',
+    sees: 'is cut short (a shallow clone), so nobody can say here what was released before. Nothing was changed.',
+    run: 'git fetch --unshallow --tags cil',
+    ...REFUSED,
+  },
+  hostileBranch: {
+    situation: 'A branch is configured that git would take for an option',
+    does: 'refuses the config',
+    sees: 'expected a git name',
+    run: 'flow config check',
+    exit: 2,
+    rests: null,
+    ...UNTOUCHED,
+  },
+} as const satisfies FailureRows;
+
+/** Branches, merges, commits and hooks. */
+export const gitTreeRows = {
   dirtyTree: {
     situation: 'Your tree has changes that are not committed',
     does: 'releases all the same, and leaves your tree alone; merging master back (R5.3) is left to you',
@@ -44,6 +86,27 @@ export const gitRows = {
     run: 'git switch develop && git merge master), then: flow send RETEST',
     ...AT_TESTED,
   },
+  hookRefuses: {
+    situation: 'A hook of the project refuses a merge or a commit',
+    does: "shows the hook's words and rests; nothing is left half done",
+    sees: 'could not be merged into testing, git or a hook says: no merges on a Monday',
+    run: 'Mend that, then: flow send NEXT',
+    ...AT_PLANNED,
+  },
+  hostileSubjects: {
+    situation:
+      'Commits carry escape sequences, control characters, marks that turn text round, Markdown, or a whole mail',
+    does: 'lists each as one harmless line; no terminal obeys them, and ChangeLog.md stays well-formed',
+    sees: '9 changes since v1.3.7',
+    run: 'flow send NEXT',
+    exit: 0,
+    rests: 'tagged',
+    ...UNTOUCHED,
+  },
+} as const satisfies FailureRows;
+
+/** The remote, the push and the tag. */
+export const gitRemoteRows = {
   remoteAhead: {
     situation: 'Somebody pushed to cil/master during the release',
     does: 'forces nothing and moves nothing; what came has to be brought in and tested',
@@ -51,18 +114,9 @@ export const gitRows = {
     run: 'git fetch cil master:master && git merge master) and test them: flow send RETEST',
     ...AT_TESTED,
   },
-  remoteDevelopAhead: {
-    situation: 'Somebody pushed to cil/develop, and your develop does not have it',
-    does: 'says so when it plans and when it tests; what is on your develop is what is released',
-    sees: 'cil/develop has commits that develop here lacks, and that are not in this release:',
-    run: 'flow send RETEST',
-    exit: 0,
-    rests: 'tested',
-    ...UNTOUCHED,
-  },
   remoteAway: {
-    situation: 'The remote does not answer',
-    does: 'plans no release, or rests before the test: no branch moved, nothing was published',
+    situation: 'The remote does not answer when the test begins',
+    does: 'rests before the test: no branch moved, nothing was published',
     sees: 'The remote cil could not be asked:',
     run: 'git ls-remote cil No branch moved. Then: flow send NEXT',
     ...AT_PLANNED,
@@ -99,6 +153,13 @@ export const gitRows = {
     rests: 'tagged',
     ...UNTOUCHED,
   },
+  tagElsewhere: {
+    situation: 'Somebody else makes the same tag during the release, here or on the remote',
+    does: 'refuses to tag; a tag is never moved',
+    sees: 'The tag v1.3.8 exists on cil already, at',
+    run: 'Choose another version: flow send ABORT, then: flow start',
+    ...AT_TESTED,
+  },
   abortTagged: {
     situation: 'You give the release up after its tag was pushed',
     does: 'ends it, and undoes nothing that is pushed; before the push ABORT undoes what was moved',
@@ -108,27 +169,19 @@ export const gitRows = {
     rests: 'aborted',
     ...UNTOUCHED,
   },
-  tagElsewhere: {
-    situation: 'The tag exists already, here or on the remote, at another commit',
-    does: 'refuses to plan that version, or to tag it; a tag is never moved',
-    sees: 'The tag v1.3.8 exists on cil already, at',
-    run: 'Choose another version: flow send ABORT, then: flow start',
-    ...AT_TESTED,
+  remoteDevelopAhead: {
+    situation: 'Somebody pushed to cil/develop, and your develop does not have it',
+    does: 'says so when it plans and when it tests; what is on your develop is what is released',
+    sees: 'cil/develop has commits that develop here lacks, and that are not in this release:',
+    run: 'flow send RETEST',
+    exit: 0,
+    rests: 'tested',
+    ...UNTOUCHED,
   },
-  tagsMissing: {
-    situation: 'The tag of the last release is on the remote, but not here',
-    does: 'refuses to plan one: the version and the list of changes would be wrong',
-    sees: 'cil has release tags that are not here (v1.3.7), so the version and the list of changes would be wrong.',
-    run: 'git fetch --tags cil',
-    ...REFUSED,
-  },
-  shallow: {
-    situation: 'Your clone is shallow (git clone --depth)',
-    does: 'refuses to plan a release, as nobody can say there what was released before',
-    sees: 'is cut short (a shallow clone), so nobody can say here what was released before. Nothing was changed.',
-    run: 'git fetch --unshallow --tags cil',
-    ...REFUSED,
-  },
+} as const satisfies FailureRows;
+
+/** The first release ever, and servers that ran nothing before. */
+export const nothingBeforeRows = {
   firstRelease: {
     situation: 'There is no tag yet at all, and the servers run something that has none',
     does: 'refuses while rollback.restore is auto, as it could not be restored; with hold it warns and plans v0.1.0',
@@ -166,30 +219,6 @@ export const gitRows = {
     versions: { app1: null, app2: null },
     clientsMayFail: 'nothing ran before, and nothing was published',
   },
-  hookRefuses: {
-    situation: 'A hook of the project refuses a merge or a commit',
-    does: "shows the hook's words and rests; nothing is left half done",
-    sees: 'could not be merged into testing, git or a hook says: no merges on a Monday',
-    run: 'Mend that, then: flow send NEXT',
-    ...AT_PLANNED,
-  },
-  hostileSubjects: {
-    situation:
-      'Commits carry escape sequences, control characters, marks that turn text round, Markdown, or a whole mail',
-    does: 'lists each as one harmless line; no terminal obeys them, and ChangeLog.md stays well-formed',
-    sees: '9 changes since v1.3.7',
-    run: 'flow send NEXT',
-    exit: 0,
-    rests: 'tagged',
-    ...UNTOUCHED,
-  },
-  hostileBranch: {
-    situation: 'A branch is configured that git would take for an option',
-    does: 'refuses the config',
-    sees: 'expected a git name',
-    run: 'flow config check',
-    exit: 2,
-    rests: null,
-    ...UNTOUCHED,
-  },
 } as const satisfies FailureRows;
+
+export const gitRows = { ...gitStartRows, ...gitTreeRows, ...gitRemoteRows, ...nothingBeforeRows };
