@@ -271,6 +271,8 @@ export interface TreeProblem {
 /** What keeps the tree from being switched at all, wherever to; null when nothing does. Reads only. */
 export async function treeProblem(host: Host, dir: string, tree: TreeState): Promise<TreeProblem | null> {
   if (tree.locked) return await lockProblem(host, dir);
+  const unfinished = await unfinishedProblem(host, dir);
+  if (unfinished !== null) return unfinished;
   if (tree.dirty.length > 0) return dirtyProblem(dir, await filesOf(host, dir, tree.dirty));
   if (tree.branch !== null) return null;
   return {
@@ -330,6 +332,29 @@ function dirtyProblem(dir: string, dirty: readonly string[]): TreeProblem {
       : []),
   ];
   return { code: 'CONFIG_TREE_DIRTY', why: `${dir} is not clean: ${whys.join('; ')}`, mend: mends.join('. ') };
+}
+
+/** What git keeps while one of its commands waits for a person; it switches no branch until then, however clean the tree is. */
+const UNFINISHED = [
+  ['MERGE_HEAD', 'merge'],
+  ['rebase-merge/head-name', 'rebase'],
+  ['rebase-apply/head-name', 'rebase'],
+  ['rebase-apply/applying', 'am'],
+  ['CHERRY_PICK_HEAD', 'cherry-pick'],
+  ['REVERT_HEAD', 'revert'],
+] as const;
+
+async function unfinishedProblem(host: Host, dir: string): Promise<TreeProblem | null> {
+  const asked = UNFINISHED.flatMap(([name]) => ['--git-path', name]);
+  const paths = lines(await readSuccessfully(host, dir, ['rev-parse', ...asked]));
+  const slices = await Promise.all(paths.map((path) => host.readSlice(posix.resolve(dir, path), 0, 0)));
+  const [, command] = UNFINISHED[slices.findIndex((slice) => slice !== null)] ?? [];
+  if (command === undefined) return null;
+  return {
+    code: 'CONFIG_TREE_UNFINISHED',
+    why: `a git ${command} was begun in ${dir} and not finished, and git switches no branch until it is`,
+    mend: `Finish it (git -C ${dir} ${command} --continue) or give it up (git -C ${dir} ${command} --abort)`,
+  };
 }
 
 /** Who made the lock, when, and whether a git runs that may hold it, as far as this can be seen. */
@@ -431,6 +456,23 @@ function overwriteProblem(dir: string, branch: string, files: readonly string[])
   };
 }
 
+/** Git lets a branch be checked out in one folder at a time, also where that folder was deleted since. */
+async function inUseProblem(host: Host, dir: string, branch: string): Promise<TreeProblem | null> {
+  const found = await readSuccessfully(host, dir, ['for-each-ref', '--format=%(HEAD)%(worktreepath)', ref(branch)]);
+  const [line = ''] = lines(found);
+  // A star: it is checked out here.
+  const path = line.slice(1);
+  if (line.startsWith('*') || path === '') return null;
+  const isGone = (await host.run(['test', '-d', path])).status === 1;
+  return {
+    code: 'CONFIG_BRANCH_IN_USE',
+    why: `the branch ${branch} of ${dir} is checked out in another folder, ${path}${isGone ? ', which is gone' : ''}: git would refuse to switch to it`,
+    mend: isGone
+      ? `Let git forget that folder: git -C ${dir} worktree prune`
+      : `Free the branch, which changes no file there: git -C ${path} switch --detach`,
+  };
+}
+
 /** A route as the config names it, with the addresses that its branch has to name. */
 export interface NamedRoute {
   servers: readonly string[];
@@ -439,7 +481,8 @@ export interface NamedRoute {
 
 /**
  * Why the branch is not the route it is named for, as the rest of a sentence, or null: it is missing, it sends traffic to
- * other servers than those (`addresses`: host:port of every server by name), or files stand in its way. Reads only.
+ * other servers than those (`addresses`: host:port of every server by name), files stand in its way, or another folder has it
+ * checked out. Reads only.
  */
 export async function routeProblem(
   host: Host,
@@ -453,7 +496,7 @@ export async function routeProblem(
   const names = Object.keys(addresses).filter((name) => has.includes(addresses[name] ?? ''));
   if (names.length === servers.length && servers.every((name) => names.includes(name))) {
     const inTheWay = await filesInTheWay(host, dir, branch);
-    return inTheWay.length === 0 ? null : overwriteProblem(dir, branch, inTheWay);
+    return inTheWay.length === 0 ? await inUseProblem(host, dir, branch) : overwriteProblem(dir, branch, inTheWay);
   }
   const list = (all: readonly string[]) => (all.length === 0 ? 'none of the servers' : all.join(' and '));
   return {

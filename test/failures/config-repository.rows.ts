@@ -91,6 +91,20 @@ export const beforeTheFirstSwitch = {
     does: 'refuses NEXT: there would be no branch to return to',
     sees: 'and on no branch, so there is no branch to return to to unblock: Put it on the branch that has these files: git -C /opt/nginx switch BRANCH',
   },
+  unfinishedMerge: {
+    ...atTagged,
+    situation: 'a merge in the Nginx folder (or a rebase, cherry-pick, revert) was begun and not finished',
+    does: 'refuses NEXT before traffic moves, also where no file differs: git would refuse the switch half-way through the release',
+    sees: 'a git merge was begun in /opt/nginx and not finished, and git switches no branch until it is to unblock: Finish it (git -C /opt/nginx merge --continue) or give it up (git -C /opt/nginx merge --abort), then: flow send NEXT',
+    run: 'git -C /opt/nginx merge --abort',
+  },
+  branchInUse: {
+    ...atTagged,
+    situation: 'the branch of a route is checked out in another folder (`git worktree`)',
+    does: 'refuses NEXT before traffic moves: git would refuse to switch to it, be it for the rollback',
+    sees: 'git would refuse to switch to it. Free the branch, which changes no file there: git -C',
+    run: 'switch --detach',
+  },
   branchDeleted: {
     ...atTagged,
     situation: 'the branch of the next route is deleted in mid-release',

@@ -50,6 +50,11 @@ async function expectNextPasses(on: Stage, ...force: string[]): Promise<void> {
   const [decision] = await judge(on.place, on.document(), [{ type: 'NEXT', force }]);
   expect(decision?.accepted, JSON.stringify(decision)).toBe(true);
 }
+async function expectNextIsRefused(on: Stage, because: string): Promise<void> {
+  const [decision] = await judge(on.place, on.document(), [{ type: 'NEXT' }]);
+  expect(decision?.accepted).toBe(false);
+  expect(JSON.stringify(decision)).toContain(because);
+}
 
 /** Commits a change on a branch without touching the files that lie there; answers how to take it back. */
 async function commitOn(
@@ -273,6 +278,37 @@ refusals(
       async mended(on) {
         expect(inNginx(on, 'branch', '--points-at', 'HEAD', '--format=%(refname:short)')).toContain('master');
         inNginx(on, 'switch', '--quiet', 'master');
+        await expectNextPasses(on);
+      },
+    },
+    unfinishedMerge: {
+      async trouble(on) {
+        inNginx(on, 'merge', '--quiet', '--no-ff', '--no-commit', '--strategy=ours', 'yun-app2');
+        expect(inNginx(on, 'status', '--porcelain')).toBe('');
+        return await next(on);
+      },
+      async mended(on) {
+        inNginx(on, 'merge', '--abort');
+        await expectNextPasses(on);
+        expect(() => inNginx(on, 'rebase', '--quiet', '--force-rebase', '--exec', 'false', 'HEAD~1')).toThrow();
+        await expectNextIsRefused(on, 'a git rebase was begun');
+        inNginx(on, 'rebase', '--abort');
+        await expectNextPasses(on);
+      },
+    },
+    branchInUse: {
+      async trouble(on) {
+        inNginx(on, 'worktree', 'add', '--quiet', join(on.sandbox.root, 'elsewhere'), 'yun-app1');
+        return await next(on);
+      },
+      async mended(on) {
+        const elsewhere = join(on.sandbox.root, 'elsewhere');
+        git(elsewhere, 'switch', '--quiet', '--detach');
+        await expectNextPasses(on);
+        git(elsewhere, 'switch', '--quiet', 'yun-app1');
+        await rm(elsewhere, { recursive: true });
+        await expectNextIsRefused(on, `git -C ${on.sandbox.nginxDir} worktree prune`);
+        inNginx(on, 'worktree', 'prune');
         await expectNextPasses(on);
       },
     },
