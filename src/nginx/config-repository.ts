@@ -12,6 +12,7 @@
 import { posix } from 'node:path';
 import { messageOf, StepError } from '../errors.ts';
 import type { Host, RunOptions, RunResult } from '../hosts/host.ts';
+import { isOver, LOCKED_STATUS, readNote, SWITCH_SCRIPT, type SwitchNote } from './switch-note.ts';
 import { besidesServerLines, upstreamAddresses } from './upstream.ts';
 
 export interface TreeState {
@@ -29,6 +30,8 @@ export interface TreeState {
 
 const SWITCH_TIMEOUT_MS = 60_000;
 
+const ENVIRONMENT = { LC_ALL: 'C', GIT_TERMINAL_PROMPT: '0', GIT_EDITOR: 'true' };
+
 /** Variables that would make git work on another repository than the one in `dir` (set while a hook runs, say). */
 const REDIRECTING = [
   'GIT_DIR',
@@ -44,7 +47,7 @@ async function git(host: Host, dir: string, args: readonly string[], options: Ru
   const unset = REDIRECTING.flatMap((name) => ['-u', name]);
   const result = await host.run(
     ['env', ...unset, 'git', '-C', dir, '-c', 'core.quotePath=false', '-c', 'core.fsmonitor=false', ...args],
-    { env: { LC_ALL: 'C', GIT_TERMINAL_PROMPT: '0', GIT_EDITOR: 'true' }, ...options },
+    { env: ENVIRONMENT, ...options },
   );
   if (result.status === null || result.status === 127) {
     throw await unreadable(host, dir, result, `git ${args[0] ?? ''}`);
@@ -53,12 +56,13 @@ async function git(host: Host, dir: string, args: readonly string[], options: Ru
 }
 
 /** Reads never take the index lock: a reader must not make someone's git command fail. */
-function read(host: Host, dir: string, args: readonly string[]): Promise<RunResult> {
-  return git(host, dir, ['--no-optional-locks', ...args]);
+function read(host: Host, dir: string, args: readonly string[], input = ''): Promise<RunResult> {
+  return git(host, dir, ['--no-optional-locks', ...args], { input });
 }
 
-async function readSuccessfully(host: Host, dir: string, args: readonly string[]): Promise<string> {
-  const result = await read(host, dir, args);
+/** What a command of git that reads prints. Throws StepError when it fails. */
+export async function readSuccessfully(host: Host, dir: string, args: readonly string[], input = ''): Promise<string> {
+  const result = await read(host, dir, args, input);
   if (result.status !== 0) throw await unreadable(host, dir, result, `git ${args[0] ?? ''}`);
   return result.stdout;
 }
@@ -167,7 +171,7 @@ async function isLocked(host: Host, dir: string): Promise<boolean> {
 }
 
 /** The lock files of git that stand now, as absolute paths. */
-async function heldLocks(host: Host, dir: string): Promise<string[]> {
+export async function heldLocks(host: Host, dir: string): Promise<string[]> {
   const known = lockPaths.get(host) ?? new Map<string, string[]>();
   lockPaths.set(host, known);
   const paths =
@@ -218,13 +222,16 @@ async function equalsByContent(host: Host, dir: string, branch: string): Promise
  */
 export async function switchTree(host: Host, dir: string, branch: string, asserted = false): Promise<TreeState> {
   if (!asserted) await assertSwitchable(host, dir, branch);
-  const result = await git(
-    host,
-    dir,
-    // An ignored file that the branch tracks would be overwritten without a word.
-    ['switch', '--no-guess', '--no-overwrite-ignore', '--no-recurse-submodules', '--quiet', branch],
-    { changesWorld: true, timeoutMs: SWITCH_TIMEOUT_MS },
-  );
+  const [from, fromCommit, toCommit] = await Promise.all([
+    readSuccessfully(host, dir, ['symbolic-ref', '--short', 'HEAD']),
+    readSuccessfully(host, dir, ['rev-parse', '--verify', 'HEAD']),
+    readSuccessfully(host, dir, ['rev-parse', '--verify', ref(branch)]),
+  ]);
+  const between = { from: from.trim(), to: branch, fromCommit: fromCommit.trim(), toCommit: toCommit.trim() };
+  const result = await runSwitch(host, dir, between, 'switch');
+  if (result.status === LOCKED_STATUS) {
+    throw notSwitchable(await lockProblem(host, dir));
+  }
   const tree = await readAfterSwitch(host, dir, branch);
   const isClean = tree.dirty.length === 0 && !tree.locked;
   if (tree.branch === branch && isClean && (await equalsByContent(host, dir, branch))) return tree;
@@ -241,7 +248,27 @@ export async function switchTree(host: Host, dir: string, branch: string, assert
     'CONFIG_TREE_NOT_THE_BRANCH',
     'unknownOutcome',
     `After git switch ${branch}, the files in ${dir} are not those of the branch${text === '' ? '' : ` (${text})`}. ` +
-      `Nginx was not reloaded. Look with: git -C ${dir} status`,
+      `Nginx was not reloaded${tree.locked ? ', and the next switch puts the files back' : ''}. Look with: git -C ${dir} status`,
+  );
+}
+
+/** Runs the script of switch-note.ts; its status says how it went, and the lock stays where the files may be half of each. */
+export async function runSwitch(
+  host: Host,
+  dir: string,
+  { from, to, fromCommit, toCommit }: Pick<SwitchNote, 'from' | 'to' | 'fromCommit' | 'toCommit'>,
+  mode: 'switch' | 'back',
+): Promise<RunResult> {
+  const gitDir = (await readSuccessfully(host, dir, ['rev-parse', '--absolute-git-dir'])).trim();
+  const unset = REDIRECTING.flatMap((name) => ['-u', name]);
+  return await host.run(
+    ['env', ...unset, 'sh', '-c', SWITCH_SCRIPT, 'sh', gitDir, from, to, fromCommit, toCommit, mode],
+    {
+      cwd: dir,
+      changesWorld: true,
+      timeoutMs: SWITCH_TIMEOUT_MS,
+      env: ENVIRONMENT,
+    },
   );
 }
 
@@ -264,8 +291,14 @@ export interface TreeProblem {
   code: string;
   /** How it stands, as the rest of a sentence that begins with "but". */
   why: string;
-  /** What to do, with its commands, as a sentence without its full stop. */
-  mend: string;
+  /** What to do, with its commands, as a sentence without its full stop; left out where the next switch puts it right. */
+  mend?: string;
+}
+
+/** The problem as the failure of a step that did nothing. */
+export function notSwitchable({ code, why, mend = 'The next switch puts it right' }: TreeProblem): StepError {
+  const sentence = why.charAt(0).toUpperCase() + why.slice(1);
+  return new StepError(code, 'unsafe', `${sentence}. Nothing was changed. ${mend}, then send the same event again.`);
 }
 
 /** What keeps the tree from being switched at all, wherever to; null when nothing does. Reads only. */
@@ -291,7 +324,7 @@ function some(all: readonly string[], separator = ', '): string {
 }
 
 /** Git names a folder of which it tracks nothing by the folder alone; the file in it is what a person has to find. */
-async function filesOf(host: Host, dir: string, dirty: readonly string[]): Promise<string[]> {
+export async function filesOf(host: Host, dir: string, dirty: readonly string[]): Promise<string[]> {
   const named = await Promise.all(
     dirty.map(async (line) => {
       if (!line.startsWith('?? ') || !line.endsWith('/')) return [line];
@@ -360,6 +393,15 @@ async function unfinishedProblem(host: Host, dir: string): Promise<TreeProblem |
 /** Who made the lock, when, and whether a git runs that may hold it, as far as this can be seen. */
 async function lockProblem(host: Host, dir: string): Promise<TreeProblem> {
   const [lock = posix.join(dir, '.git/index.lock')] = await heldLocks(host, dir);
+  const note = await readNote(host, lock);
+  if (note !== null) {
+    const over = await isOver(host, note);
+    return {
+      code: over ? 'CONFIG_SWITCH_CUT' : 'CONFIG_TREE_LOCKED',
+      why: `flow began to switch ${dir} from ${note.from} to ${note.to}, and ${over ? 'was cut off in the middle of it' : `process ${note.pid} is at it`}`,
+      ...(over ? {} : { mend: 'Wait until it has ended' }),
+    };
+  }
   const stat = await host.run(['stat', '-c', '%Y %U', lock]);
   const [seconds, owner] = stat.status === 0 ? stat.stdout.trim().split(' ') : [];
   const made = owner === undefined ? '' : `, made ${ago(Date.now() - Number(seconds) * 1_000)} by ${owner}`;
@@ -428,15 +470,13 @@ export async function assertSwitchable(
   dir: string,
   branch: string,
 ): Promise<TreeState & { branch: string }> {
-  const refuse = ({ code, why, mend }: TreeProblem) =>
-    new StepError(code, 'unsafe', `${why}. Nothing was changed. ${mend}, then send the same event again.`);
-  if (!(await branchExists(host, dir, branch))) throw refuse(branchMissing(dir, branch));
+  if (!(await branchExists(host, dir, branch))) throw notSwitchable(branchMissing(dir, branch));
   const tree = await readTree(host, dir);
   const problem = await treeProblem(host, dir, tree);
   const { branch: current } = tree;
-  if (problem !== null || current === null) throw refuse(problem ?? dirtyProblem(dir, []));
+  if (problem !== null || current === null) throw notSwitchable(problem ?? dirtyProblem(dir, []));
   const inTheWay = await filesInTheWay(host, dir, branch);
-  if (inTheWay.length > 0) throw refuse(overwriteProblem(dir, branch, inTheWay));
+  if (inTheWay.length > 0) throw notSwitchable(overwriteProblem(dir, branch, inTheWay));
   return { ...tree, branch: current };
 }
 
@@ -568,8 +608,7 @@ export async function otherDifferences(host: Host, dir: string, a: string, b: st
 async function requireBranches(host: Host, dir: string, branches: readonly string[]): Promise<void> {
   for (const branch of branches) {
     if (await branchExists(host, dir, branch)) continue;
-    const { code, why, mend } = branchMissing(dir, branch);
-    throw new StepError(code, 'unsafe', `${why}. Nothing was changed. ${mend}.`);
+    throw notSwitchable(branchMissing(dir, branch));
   }
 }
 

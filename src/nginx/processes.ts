@@ -52,7 +52,7 @@ async function readStat(host: Host, pid: number): Promise<Stat | null> {
 }
 
 /** Start time of a process that is alive; null when it ended or is a zombie. */
-async function aliveSince(host: Host, pid: number): Promise<number | null> {
+export async function aliveSince(host: Host, pid: number): Promise<number | null> {
   const stat = await readStat(host, pid);
   return stat === null || stat.state === 'Z' || stat.state === 'X' ? null : stat.startedAtTicks;
 }

@@ -18,13 +18,16 @@ import type { Argv, Host, RunResult } from '../hosts/host.ts';
 import {
   assertSwitchable,
   branchesEqualToHead,
+  notSwitchable,
   otherDifferences,
   readTree,
   routeProblem,
   switchTree,
+  type TreeProblem,
   treeProblem,
 } from './config-repository.ts';
 import type { ProcessId, Worker } from './processes.ts';
+import { mendCutSwitch } from './cut-switch.ts';
 import { findMaster, listAcceptingWorkers, listWorkers, sameProcess, stillAlive } from './processes.ts';
 
 export type ProxyConfig = Config['nginx'];
@@ -164,7 +167,7 @@ export class Proxy {
       const [tree, equal] = await Promise.all([readTree(host, dir), branchesEqualToHead(host, dir)]);
       const { branch } = tree;
       const problem = await treeProblem(host, dir, tree);
-      if (problem !== null) return { servers: null, branch, treeProblem: problem.why, treeMend: problem.mend };
+      if (problem !== null) return { servers: null, branch, ...toldAs(problem) };
       // The branch HEAD names is asked first: two branches of equal content are one route under two names.
       const inOrder = this.routes.toSorted((a, b) => Number(b.branch === branch) - Number(a.branch === branch));
       const route = inOrder.find((candidate) => equal.has(candidate.branch));
@@ -173,7 +176,7 @@ export class Proxy {
       }
       // A branch that was renamed or edited serves others than its name says.
       const wrong = await routeProblem(host, dir, route, this.#addresses);
-      if (wrong !== null) return { servers: null, branch, treeProblem: wrong.why, treeMend: wrong.mend };
+      if (wrong !== null) return { servers: null, branch, ...toldAs(wrong) };
       return { servers: [...route.servers], branch };
     } catch (error) {
       return { servers: null, branch: null, treeProblem: messageOf(error), treeMend: 'Put that right' };
@@ -189,7 +192,7 @@ export class Proxy {
     for (const route of this.routes) {
       const problem = await routeProblem(this.#host, dir, route, this.#addresses);
       if (problem === null) sound.push(route.branch);
-      else wrong.push(`${problem.why}. ${problem.mend}`);
+      else wrong.push([problem.why, problem.mend].filter((part) => part !== undefined).join('. '));
     }
     const [first, ...others] = sound;
     const differ: string[] = [];
@@ -229,16 +232,12 @@ export class Proxy {
           `Name its branch under nginx.routes in flow.yaml, then run: flow config check`,
       );
     }
+    const mended = await mendCutSwitch(host, dir);
+    if (mended !== null) tell(mended);
     const { branch: current } = await assertSwitchable(host, dir, branch);
     // The last look at what the branch says: one that was edited or renamed would send traffic to the wrong server.
     const wrong = await routeProblem(host, dir, { servers, branch }, this.#addresses);
-    if (wrong !== null) {
-      throw new StepError(
-        wrong.code,
-        'unsafe',
-        `Traffic was not touched, because ${wrong.why}. ${wrong.mend}, then send the same event again.`,
-      );
-    }
+    if (wrong !== null) throw notSwitchable(wrong);
     // A run that was cut in the middle of a switch may have left the tree on the very branch that Nginx refuses now.
     const from = (options.from === undefined ? null : this.branchFor(options.from)) ?? current;
     const master = await this.#provenMaster();
@@ -506,6 +505,10 @@ interface LogEnd {
 function defaultRoutes(servers: readonly string[]): Route[] {
   const single = servers.length > 1 ? servers.map((server) => ({ servers: [server], branch: `yun-${server}` })) : [];
   return [{ servers: [...servers], branch: 'master' }, ...single];
+}
+
+function toldAs({ why, mend }: TreeProblem): Pick<ProxyObservation, 'treeProblem' | 'treeMend'> {
+  return { treeProblem: why, ...(mend === undefined ? {} : { treeMend: mend }) };
 }
 
 function union(a: readonly Worker[], b: readonly Worker[]): Worker[] {

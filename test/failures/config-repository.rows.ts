@@ -141,6 +141,27 @@ export const inMidRelease = {
     serving: ['app2'],
     versions: BOTH,
   },
+  killedInSwitch: {
+    situation:
+      'flow and its git are killed in the middle of `git switch`: half of the files are those of the other branch',
+    does: 'knows the switch for its own by the note in the lock, puts the files back, and does the step again',
+    sees: "A switch of flow's own in /opt/nginx, from master to yun-app2, was cut in half",
+    run: 'flow send NEXT',
+    exit: 0,
+    rests: 'app1Drained',
+    serving: ['app2'],
+    versions: BOTH,
+  },
+  killedInSwitchAndEdited: {
+    situation: 'the same, and a person has changed a file since',
+    does: 'touches nothing, and says what to do: what a person wrote is never overwritten',
+    sees: 'was cut in half, and conf/upstream.conf is of neither, so flow does not put it right by itself. Nothing was changed.',
+    run: 'rm /opt/nginx/.git/index.lock && git -C /opt/nginx switch --discard-changes master',
+    exit: 6,
+    rests: 'tagged',
+    serving: ['app1', 'app2'],
+    versions: BOTH,
+  },
   fileNamedLikeABranch: {
     situation: 'the repository has a file with the name of a branch',
     does: 'switches the branch (`git checkout` would have restored the file instead)',

@@ -4,8 +4,11 @@ import { appendFile, chmod, mkdir, readFile, rename, rm, utimes, writeFile } fro
 import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'vitest';
+import { localHost } from '../../src/hosts/local.ts';
 import { judge } from '../../src/release/judge.ts';
 import { planRelease } from '../../src/release/start.ts';
+import { readNote } from '../../src/nginx/switch-note.ts';
+import { holdSwitches } from '../nginx/repository.ts';
 import { git, type Stage } from '../scenarios/stage.ts';
 import type { Ended } from '../scenarios/terminal.ts';
 import { beforeStart, beforeTheFirstSwitch, inMidRelease } from './config-repository.rows.ts';
@@ -116,6 +119,20 @@ async function giveAway(on: Stage): Promise<() => void> {
     process.env.PATH = PATH;
     if (uid === 0) execFileSync('chown', ['-R', '0', nginxDir]);
   };
+}
+
+/** Kills flow, and then its git, when half of the files are written: as a machine that goes down. */
+async function killInSwitch(on: Stage): Promise<void> {
+  await toTagged(on);
+  const hold = await holdSwitches(on.sandbox.nginxDir);
+  const sending = on.begin('send', 'NEXT', '--yes');
+  await hold.reached();
+  sending.child.kill('SIGKILL');
+  const { group = 0 } = (await readNote(localHost(), file(on, '.git/index.lock'))) ?? {};
+  process.kill(-group, 'SIGKILL');
+  await sending.ended;
+  await hold.end();
+  expect(inNginx(on, '--no-optional-locks', 'status', '--porcelain')).not.toBe('');
 }
 
 let undo: () => void = () => undefined;
@@ -360,6 +377,26 @@ failures('the config repository, in mid-release', inMidRelease, {
     async mended(on) {
       inNginx(on, 'restore', '--staged', '--worktree', 'conf/nginx.conf');
       expect((await on.flow('send', 'ROLLBACK', '--yes')).status).toBe(7);
+    },
+  },
+  killedInSwitch: {
+    async trouble(on) {
+      await killInSwitch(on);
+      return await on.flow('resume', '--yes');
+    },
+  },
+  killedInSwitchAndEdited: {
+    async trouble(on) {
+      await killInSwitch(on);
+      await writeFile(file(on, 'conf/upstream.conf'), '# mine\n');
+      const ended = await on.flow('resume', '--yes');
+      expect(await readFile(file(on, 'conf/upstream.conf'), 'utf8')).toBe('# mine\n');
+      return ended;
+    },
+    async mended(on) {
+      execFileSync('rm', [file(on, '.git/index.lock')]);
+      inNginx(on, 'switch', '--discard-changes', 'master');
+      await expectNextPasses(on);
     },
   },
   fileNamedLikeABranch: {
