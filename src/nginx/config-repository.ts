@@ -222,13 +222,7 @@ async function equalsByContent(host: Host, dir: string, branch: string): Promise
  */
 export async function switchTree(host: Host, dir: string, branch: string, asserted = false): Promise<TreeState> {
   if (!asserted) await assertSwitchable(host, dir, branch);
-  const [from, fromCommit, toCommit] = await Promise.all([
-    readSuccessfully(host, dir, ['symbolic-ref', '--short', 'HEAD']),
-    readSuccessfully(host, dir, ['rev-parse', '--verify', 'HEAD']),
-    readSuccessfully(host, dir, ['rev-parse', '--verify', ref(branch)]),
-  ]);
-  const between = { from: from.trim(), to: branch, fromCommit: fromCommit.trim(), toCommit: toCommit.trim() };
-  const result = await runSwitch(host, dir, between, 'switch');
+  const result = await runSwitch(host, dir, await beginning(host, dir, branch), 'switch');
   if (result.status === LOCKED_STATUS) {
     throw notSwitchable(await lockProblem(host, dir));
   }
@@ -252,23 +246,30 @@ export async function switchTree(host: Host, dir: string, branch: string, assert
   );
 }
 
-/** Runs the script of switch-note.ts; its status says how it went, and the lock stays where the files may be half of each. */
-export async function runSwitch(
-  host: Host,
-  dir: string,
-  { from, to, fromCommit, toCommit }: Pick<SwitchNote, 'from' | 'to' | 'fromCommit' | 'toCommit'>,
-  mode: 'switch' | 'back',
-): Promise<RunResult> {
+/** What a switch is between, and where git keeps its files. */
+type Beginning = Pick<SwitchNote, 'from' | 'to' | 'fromCommit' | 'toCommit'> & { gitDir: string };
+
+/** How a switch to the branch begins; one command, because traffic waits for it. */
+async function beginning(host: Host, dir: string, branch: string): Promise<Beginning> {
+  const asked = ['--absolute-git-dir', 'HEAD', ref(branch), '--symbolic-full-name', 'HEAD'];
+  const told = lines(await readSuccessfully(host, dir, ['rev-parse', ...asked]));
+  const [gitDir = '', fromCommit = '', toCommit = '', head = ''] = told;
+  return { gitDir, from: head.slice('refs/heads/'.length), to: branch, fromCommit, toCommit };
+}
+
+/** Puts back a switch that was cut in half; see cut-switch.ts for when this may be done. */
+export async function runBack(host: Host, dir: string, note: SwitchNote): Promise<RunResult> {
   const gitDir = (await readSuccessfully(host, dir, ['rev-parse', '--absolute-git-dir'])).trim();
+  return await runSwitch(host, dir, { ...note, gitDir }, 'back');
+}
+
+/** Runs the script of switch-note.ts; its status says how it went, and the lock stays where the files may be half of each. */
+async function runSwitch(host: Host, dir: string, between: Beginning, mode: 'switch' | 'back'): Promise<RunResult> {
+  const { gitDir, from, to, fromCommit, toCommit } = between;
   const unset = REDIRECTING.flatMap((name) => ['-u', name]);
   return await host.run(
     ['env', ...unset, 'sh', '-c', SWITCH_SCRIPT, 'sh', gitDir, from, to, fromCommit, toCommit, mode],
-    {
-      cwd: dir,
-      changesWorld: true,
-      timeoutMs: SWITCH_TIMEOUT_MS,
-      env: ENVIRONMENT,
-    },
+    { cwd: dir, changesWorld: true, timeoutMs: SWITCH_TIMEOUT_MS, env: ENVIRONMENT },
   );
 }
 
@@ -520,9 +521,8 @@ export interface NamedRoute {
 }
 
 /**
- * Why the branch is not the route it is named for, as the rest of a sentence, or null: it is missing, it sends traffic to
- * other servers than those (`addresses`: host:port of every server by name), files stand in its way, or another folder has it
- * checked out. Reads only.
+ * Why the branch is not the route it is named for, or null: it is missing, it sends traffic to other servers than those, or
+ * files stand in its way, or another folder has it checked out. Reads only.
  */
 export async function routeProblem(
   host: Host,
@@ -530,14 +530,24 @@ export async function routeProblem(
   route: NamedRoute,
   addresses: Readonly<Record<string, string>>,
 ): Promise<TreeProblem | null> {
-  const { servers, branch } = route;
-  if (!(await branchExists(host, dir, branch))) return branchMissing(dir, branch);
-  const has = await upstreamServers(host, dir, branch);
+  if (!(await branchExists(host, dir, route.branch))) return branchMissing(dir, route.branch);
+  const wrong = await wrongServers(host, dir, route, addresses);
+  if (wrong !== null) return wrong;
+  const inTheWay = await filesInTheWay(host, dir, route.branch);
+  if (inTheWay.length > 0) return overwriteProblem(dir, route.branch, inTheWay);
+  return await inUseProblem(host, dir, route.branch);
+}
+
+/** As routeProblem, of a branch that exists, and of its servers alone. `addresses`: host:port of every server by name. */
+export async function wrongServers(
+  host: Host,
+  dir: string,
+  { servers, branch }: NamedRoute,
+  addresses: Readonly<Record<string, string>>,
+): Promise<TreeProblem | null> {
+  const has = await serversOn(host, dir, branch);
   const names = Object.keys(addresses).filter((name) => has.includes(addresses[name] ?? ''));
-  if (names.length === servers.length && servers.every((name) => names.includes(name))) {
-    const inTheWay = await filesInTheWay(host, dir, branch);
-    return inTheWay.length === 0 ? await inUseProblem(host, dir, branch) : overwriteProblem(dir, branch, inTheWay);
-  }
+  if (names.length === servers.length && servers.every((name) => names.includes(name))) return null;
   const list = (all: readonly string[]) => (all.length === 0 ? 'none of the servers' : all.join(' and '));
   return {
     code: 'CONFIG_ROUTE_WRONG',
@@ -552,6 +562,10 @@ export async function routeProblem(
  */
 export async function upstreamServers(host: Host, dir: string, branch: string, path?: string): Promise<string[]> {
   await requireBranches(host, dir, [branch]);
+  return await serversOn(host, dir, branch, path);
+}
+
+async function serversOn(host: Host, dir: string, branch: string, path?: string): Promise<string[]> {
   const where = path === undefined ? ':(glob)**/*.conf' : `:(literal)${path}`;
   const result = await read(host, dir, [
     'grep',

@@ -9,7 +9,7 @@
 import { posix } from 'node:path';
 import { StepError } from '../errors.ts';
 import type { Host } from '../hosts/host.ts';
-import { branchExists, filesOf, heldLocks, readSuccessfully, readTree, runSwitch } from './config-repository.ts';
+import { branchExists, filesOf, heldLocks, readSuccessfully, readTree, runBack } from './config-repository.ts';
 import { isOver, readNote, type SwitchNote } from './switch-note.ts';
 
 /**
@@ -32,7 +32,7 @@ export async function mendCutSwitch(host: Host, dir: string): Promise<string | n
         `rm ${lock} && git -C ${dir} switch --discard-changes ${note.from}, and send the same event again.`,
     );
   }
-  const result = await runSwitch(host, dir, note, 'back');
+  const result = await runBack(host, dir, note);
   const tree = await readTree(host, dir);
   if (result.status === 0 && !tree.locked && tree.dirty.length === 0 && tree.branch === note.from) {
     return `${cut} (process ${note.pid} is gone); the files are those of ${note.from} again, as Nginx has them loaded`;

@@ -25,6 +25,7 @@ import {
   switchTree,
   type TreeProblem,
   treeProblem,
+  wrongServers,
 } from './config-repository.ts';
 import type { ProcessId, Worker } from './processes.ts';
 import { mendCutSwitch } from './cut-switch.ts';
@@ -175,7 +176,7 @@ export class Proxy {
         return { servers: null, branch, treeProblem: `the files in ${dir} equal none of the routes' branches` };
       }
       // A branch that was renamed or edited serves others than its name says.
-      const wrong = await routeProblem(host, dir, route, this.#addresses);
+      const wrong = await wrongServers(host, dir, route, this.#addresses);
       if (wrong !== null) return { servers: null, branch, ...toldAs(wrong) };
       return { servers: [...route.servers], branch };
     } catch (error) {
@@ -236,7 +237,7 @@ export class Proxy {
     if (mended !== null) tell(mended);
     const { branch: current } = await assertSwitchable(host, dir, branch);
     // The last look at what the branch says: one that was edited or renamed would send traffic to the wrong server.
-    const wrong = await routeProblem(host, dir, { servers, branch }, this.#addresses);
+    const wrong = await wrongServers(host, dir, { servers, branch }, this.#addresses);
     if (wrong !== null) throw notSwitchable(wrong);
     // A run that was cut in the middle of a switch may have left the tree on the very branch that Nginx refuses now.
     const from = (options.from === undefined ? null : this.branchFor(options.from)) ?? current;

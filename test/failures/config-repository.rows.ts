@@ -129,7 +129,7 @@ export const inMidRelease = {
     exit: 4,
     rests: 'app1Published',
     serving: ['app2'],
-    versions: { app1: 'v1.3.8', app2: 'v1.3.7' },
+    versions: { app1: 'v1.3.6', app2: 'v1.3.7' },
   },
   dirtyInRollback: {
     situation: 'a file of the Nginx folder was changed and not committed when ROLLBACK has to switch',

@@ -188,7 +188,7 @@ describe('switching the traffic', () => {
 describe('the proof of the drain', () => {
   it('names the old worker until the request in flight has ended', async () => {
     await proxy.switchTo(['app1']);
-    const slow = prefix.ask('/?ms=1500');
+    const slow = prefix.ask('/?ms=2500');
     let ended = false;
     const answered = slow.then((text) => {
       ended = true;
