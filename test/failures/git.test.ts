@@ -32,7 +32,8 @@ failures('git', gitTreeRows, {
       // Though R5.3 was not done, the next list of changes begins where it should.
       project(on, 'stash');
       await on.sandbox.commitChange('Show the receipt');
-      await rest(on, 'tagged');
+      await rest(on, 'tested');
+      await expectNext(on, 'NEXT', 'tagged');
       expect(sectionOf(on, 'v1.3.9')).toMatch(/^v1\.3\.9 \(.*\)\n\n\* Show the receipt\n\n$/);
       types(on, 'git switch develop && git merge master');
       project(on, 'merge-base', '--is-ancestor', 'v1.3.9', 'develop');
