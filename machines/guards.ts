@@ -5,7 +5,7 @@
 import type { ReleaseContext } from './contract.ts';
 import type { EventName, Facts, ReleaseEvent } from './events.ts';
 import { mayServe } from './rollback.ts';
-import { canaryAndRest, sameServers, without } from './topology.ts';
+import { canaryAndRest, sameServers, type Topology, wavesOf, without } from './topology.ts';
 
 /** A guard's answer. */
 export interface Verdict {
@@ -361,6 +361,18 @@ export function isOverridden(verdict: Verdict, force: readonly string[] = []): b
   return !verdict.ok && verdict.forceable === true && force.includes(verdict.id);
 }
 
+/** Whether a step is one of a rollback. */
+const isWayBack = (step: string, topology: Topology): boolean =>
+  step === 'movingBack' ||
+  wavesOf(topology).some(({ upper }) =>
+    [`drainingBack${upper}`, `restoring${upper}`, `rejoining${upper}`].includes(step),
+  );
+
+/** The event that tries a step again after it failed: the state in which it rests then takes no other. */
+export function triedAgainWith(step: string, topology: Topology): 'NEXT' | 'ROLLBACK' {
+  return step === 'revertingRoute' || isWayBack(step, topology) ? 'ROLLBACK' : 'NEXT';
+}
+
 /** The events that a state can take at all, guards aside; the one table that `why`, `status` and the chart share. */
 export function eventsOf(
   state: string,
@@ -374,16 +386,9 @@ export function eventsOf(
   if (state === 'tested') events.push('RETEST');
   if (state.startsWith('asking')) events.push('ANSWER');
   const isRollback =
-    ['movingBack', 'aborting', 'rollingBack', 'undoing'].includes(state) ||
-    [canary, ...rest].some((wave) =>
-      [
-        `drainingBack${wave.upper}`,
-        `restoring${wave.upper}`,
-        `rejoining${wave.upper}`,
-        `askingDrainBack${wave.upper}`,
-        `askingRestore${wave.upper}`,
-      ].includes(state),
-    );
+    ['aborting', 'rollingBack', 'undoing'].includes(state) ||
+    isWayBack(state, topology) ||
+    [canary, ...rest].some((wave) => [`askingDrainBack${wave.upper}`, `askingRestore${wave.upper}`].includes(state));
   const beforeProduction = ['planned', 'testing', 'tested', 'tagging', 'tagged', 'askingTest'].includes(state);
   if (['planned', 'tested', 'tagged'].includes(state)) events.push('ABORT');
   // The proxy was found moved before this release had touched it: there is nothing to roll back yet.

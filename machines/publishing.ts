@@ -82,7 +82,11 @@ export function publishingState({
         target: failed,
         actions: change((context, event: Failed) => {
           const failure = failureOf(step, event);
-          const untouched = { runs: { ...context.runs, [server]: context.ranBefore[server] ?? ('unknown' as const) } };
+          const untouched = {
+            runs: { ...context.runs, [server]: context.ranBefore[server] ?? ('unknown' as const) },
+            // Refused: the drain it relied on may not stand any more. The way back proves it anew, or would be refused for ever.
+            ...(becomes === 'old' ? { drained: context.drained.filter((name) => name !== server) } : {}),
+          };
           return { failure, jobMode: 'run' as const, ...(failure.kind === 'unsafe' ? untouched : {}) };
         }),
       },

@@ -9,24 +9,26 @@ import { serverSettings } from '../config/settings.ts';
 import { StepError } from '../errors.ts';
 import type { Effects } from './effect.ts';
 import { jobId, proveRuns, runServerJob } from './server-job.ts';
+import { tryAgain } from './try-again.ts';
 import type { World } from './world.ts';
 
 export function publish(world: World): Effects['publish'] {
   return async (input, tools) => {
     const server = serverSettings(world.config, input.server);
+    const again = tryAgain(world, input.step);
     const commit = await world.repository.tagCommit(input.version);
     if (commit === null) {
       throw new StepError(
         'TAG_MISSING',
         'unsafe',
-        `There is no tag ${input.version || '(none)'} to publish to ${server.name} from. Nothing was started. Fetch it: git fetch --tags ${world.config.git.remote}`,
+        `There is no tag ${input.version || '(none)'} to publish to ${server.name} from. Nothing was started. Fetch it: git fetch --tags ${world.config.git.remote}, then: ${again}`,
       );
     }
     if (input.commit !== null && input.commit !== commit) {
       throw new StepError(
         'TAG_MOVED',
         'unsafe',
-        `The tag ${input.version} is at ${commit.slice(0, 10)}, but this release tested and pushed ${input.commit.slice(0, 10)}. Nothing was started. Put it back: git tag -f ${input.version} ${input.commit.slice(0, 10)}, then: flow send NEXT`,
+        `The tag ${input.version} is at ${commit.slice(0, 10)}, but this release tested and pushed ${input.commit.slice(0, 10)}. Nothing was started. Put it back: git tag -f ${input.version} ${input.commit.slice(0, 10)}, then: ${again}`,
       );
     }
     const restoring = input.step.startsWith('restoring');
@@ -40,9 +42,8 @@ export function publish(world: World): Effects['publish'] {
           server,
           commit,
           stands: `${server.name} receives no traffic, and nobody can say what it runs.`,
-          next: restoring
-            ? `Mend it, then: flow send ROLLBACK`
-            : `Mend it and send NEXT to try again, or: flow send ROLLBACK`,
+          again,
+          next: restoring ? `Mend it, then: ${again}` : `Mend it and send NEXT to try again, or: flow send ROLLBACK`,
           assertSafe: () => assertOutOfRotation(world, input),
           choices: [
             { choice: 'worked', does: `prove that ${server.name} runs ${input.version} and is healthy, and go on` },
@@ -58,7 +59,13 @@ export function publish(world: World): Effects['publish'] {
     const proof = await proveRuns(
       world,
       server,
-      { what: input.version, matches: (answer) => answer.version === input.version },
+      {
+        what: input.version,
+        matches: (answer) => answer.version === input.version,
+        next: restoring
+          ? `Mend it, then restore it again: ${again}`
+          : 'Then: flow send NEXT to publish again, or: flow send ROLLBACK',
+      },
       tools,
     );
     return { outcome: 'done', evidence: { server: server.name, ...ended, ...proof } };
@@ -68,20 +75,16 @@ export function publish(world: World): Effects['publish'] {
 /** The condition that everything else exists for, looked at once more right before the command starts. */
 async function assertOutOfRotation(world: World, input: EffectInput<'publish'>): Promise<void> {
   const { server, serving, switched } = input;
+  const next = input.step.startsWith('restoring')
+    ? `To prove the route again and go on: ${tryAgain(world, input.step)}`
+    : 'See what the proxy does: flow resume';
   const refuse = (why: string) =>
-    new StepError(
-      'IN_ROTATION',
-      'unsafe',
-      `${server} was not published, because ${why}. Nothing was started. See what the proxy does: flow resume`,
-    );
+    new StepError('IN_ROTATION', 'unsafe', `${server} was not published, because ${why}. Nothing was started. ${next}`);
   if (serving.includes(server)) throw refuse(`${server} is in rotation`);
   if (switched === null) throw refuse('no switch that took it out of rotation is on record');
-  const [seen, foreign, left] = await Promise.all([
-    world.proxy.observe(),
-    world.proxy.reloadedByOthers(switched),
-    world.proxy.remaining(switched),
-  ]);
-  if (seen.problem !== undefined) throw refuse(seen.problem);
+  const seen = await world.proxy.observe();
+  if (seen.problem !== undefined) throw refuse(`${seen.problem}. ${seen.problemMend ?? 'Look at Nginx'}`);
+  const [foreign, left] = await Promise.all([world.proxy.reloadedByOthers(switched), world.proxy.remaining(switched)]);
   if (seen.servers === null || !sameServers(seen.servers, serving)) {
     throw refuse(
       `the proxy should serve ${serving.join(' and ')}, but ${seen.treeProblem ?? `its configuration is that of ${seen.servers?.join(' and ') ?? 'no known route'}`}`,

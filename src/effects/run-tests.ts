@@ -8,6 +8,7 @@ import { StepError } from '../errors.ts';
 import { askHealth } from './probes.ts';
 import { proveRuns, runServerJob } from './server-job.ts';
 import { listOf, withWayOut } from './way-out.ts';
+import { tryAgain } from './try-again.ts';
 import type { World } from './world.ts';
 
 const HEALTH_EVERY_MS = 200;
@@ -32,6 +33,7 @@ export function runTests(world: World): Effects['runTests'] {
             server,
             stands: `Customers never met it; nobody can say what the test server runs.`,
             next: 'Mend it, then: flow send NEXT',
+            again: tryAgain(world, input.step),
             version: input.release.version,
             commit,
             // Nobody's traffic depends on the test server (R1.5): it may be interrupted.
@@ -52,6 +54,7 @@ export function runTests(world: World): Effects['runTests'] {
         {
           what: `${branches.testing} at ${commit.slice(0, 10)}`,
           matches: (answer) => answer.commit !== null && commit.startsWith(answer.commit),
+          next: 'Mend it, then test again: flow send NEXT',
         },
         tools,
       );

@@ -39,6 +39,8 @@ export interface ServerJob {
   /** How the world stands when it failed, and what to do next; each a sentence. */
   stands: string;
   next: string;
+  /** The command that tries it again. */
+  again: string;
 }
 
 export interface JobEvidence {
@@ -187,7 +189,7 @@ async function attend(
       throw new StepError(
         'PUBLISH_BUSY',
         'unsafe',
-        `${ended.by} began to work on ${name} at the same moment. Nothing was started. When it has ended: flow send NEXT`,
+        `${ended.by} began to work on ${name} at the same moment. Nothing was started. When it has ended: ${job.again}`,
       );
     case 'absent':
       throw new StepError(
@@ -246,13 +248,13 @@ async function lostQuestion(world: World, job: ServerJob, id: string): Promise<Q
 }
 
 /**
- * Waits until the server reports what was published and is healthy. Throws StepError VERSION_DIFFERS or UNHEALTHY when it does
+ * Waits until the server reports what was published and is healthy; `next` is the sentence that says what to do when it does not. Throws StepError VERSION_DIFFERS or UNHEALTHY when it does
  * not within `publish.settle`.
  */
 export async function proveRuns(
   world: World,
   server: ServerSettings,
-  expected: { what: string; matches(answer: VersionAnswer): boolean },
+  expected: { what: string; matches(answer: VersionAnswer): boolean; next: string },
   tools: EffectTools,
 ): Promise<{ version: string; health: string; healthySeconds: number }> {
   const startedAt = performance.now();
@@ -269,7 +271,7 @@ export async function proveRuns(
     tools.signal.throwIfAborted();
     tools.report({ kind: 'figures', text: `${server.name}: ${answer.because}; health ${health.because}` });
     if (performance.now() - startedAt > world.config.publish.settle) {
-      const stands = `Look at ${server.dir} and ${server.log}. Then: flow send NEXT to publish again, or: flow send ROLLBACK`;
+      const stands = `Look at ${server.dir} and ${server.log}. ${expected.next}`;
       if (runs === null || !expected.matches(answer)) {
         throw new StepError(
           'VERSION_DIFFERS',

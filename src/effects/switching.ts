@@ -6,12 +6,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CheckResult, DrainEvidence, Question, Rates, SwitchEvidence } from '../../machines/contract.ts';
 import { serverSettings } from '../config/settings.ts';
-import { StepError } from '../errors.ts';
+import { codeOf, messageOf, StepError } from '../errors.ts';
 import type { EffectTools, Effects } from './effect.ts';
 import { watchLogs } from './log-rates.ts';
 import { placeholderValues } from './placeholder-values.ts';
-import { askHealth, runCheck } from './probes.ts';
+import { askHealth, askVersion, runCheck } from './probes.ts';
 import { rememberOldErrors } from './soak.ts';
+import { tryAgain } from './try-again.ts';
 import type { World } from './world.ts';
 
 const POLL_MS = 20;
@@ -20,11 +21,12 @@ const LOG_EVERY_MS = 250;
 /** Takes servers out of rotation and proves that they have finished what they had. */
 export function drain(world: World): Effects['drain'] {
   return async (input, tools) => {
-    const { servers, to } = input;
+    const { servers } = input;
     const { watch } = world.config.drain;
     const all = Object.keys(world.config.servers);
     // Where no server is healthy at all (the first installation, or everything is down) nobody is served, and nothing is lost.
-    if (await isAnyHealthy(world, all)) await assertHealthy(world, to, `take ${servers.join(' and ')} out of rotation`);
+    if (await isAnyHealthy(world, all))
+      await assertHealthy(world, input, `take ${servers.join(' and ')} out of rotation`);
     else
       tools.report({
         kind: 'note',
@@ -34,11 +36,12 @@ export function drain(world: World): Effects['drain'] {
     let ratesBefore: Rates = {};
     if (!stands) {
       // Only a real rollout has an old rate to remember: during a rollback the new version writes the logs.
-      if (input.step.startsWith('draining') && !input.step.startsWith('drainingBack')) await rememberOldErrors(world);
+      if (input.canRevert) await rememberOldErrors(world);
       ratesBefore = await measureRates(world, all, watch, tools, 'before the switch');
     }
-    const switched = stands && input.switched !== null ? input.switched : await switchTo(world, input, tools);
-    const waited = await waitDrained(world, switched, servers, tools);
+    const first = stands && input.switched !== null ? input.switched : await switchTo(world, input, tools);
+    const waited = await waitDrained(world, first, servers, input, tools);
+    const { switched } = waited;
     const checks = waited.left === 0 ? await drainChecks(world, servers, tools) : [];
     const red = checks.filter((check) => !check.ok);
     const ratesAfter =
@@ -49,13 +52,14 @@ export function drain(world: World): Effects['drain'] {
       workersLeft: waited.left,
       ratesBefore,
       ratesAfter,
-      judgedBy: judgedBy(servers, ratesAfter),
+      judgedBy: judgedBy(servers, ratesAfter, waited.reloads),
       checks,
     };
     if (evidence.drainedAfterSeconds !== null) return { outcome: 'done', evidence };
     const why =
       waited.left > 0
-        ? `${waited.left} old Nginx workers still finish requests ${waited.seconds.toFixed(0)} s after the switch`
+        ? `${waited.left} old Nginx ${waited.left === 1 ? 'worker' : 'workers'} (process ${waited.pids.join(', ')}) still carry requests ` +
+          `or open connections ${waited.seconds.toFixed(0)} s after the switch`
         : `a drain check fails: ${red.map((check) => `${check.name}: ${check.because}`).join('; ')}`;
     return { outcome: 'ask', evidence, question: drainQuestion(input, why) };
   };
@@ -64,13 +68,19 @@ export function drain(world: World): Effects['drain'] {
 /** Puts servers into rotation (and, on an exclusive cutover, the others out of it) and says how far those are drained. */
 export function goLive(world: World): Effects['goLive'] {
   return async (input, tools) => {
-    const { to, lost } = input;
+    const { to, gained, lost } = input;
     const { watch } = world.config.drain;
     const all = Object.keys(world.config.servers);
-    await assertHealthy(world, to, `send traffic to ${to.join(' and ')}`);
-    const switched = await switchTo(world, input, tools);
+    await assertHealthy(world, input, `send traffic to ${to.join(' and ')}`);
+    // Last: the facts may be old by now, and somebody may have published something else in the meantime.
+    await assertReleased(world, input, gained);
+    const first = await switchTo(world, input, tools);
     // Where nobody leaves the rotation, nothing has to be drained before the next step.
-    const waited = lost.length === 0 ? { left: 0, seconds: 0 } : await waitDrained(world, switched, lost, tools);
+    const waited =
+      lost.length === 0
+        ? { switched: first, left: 0, seconds: 0, reloads: 0 }
+        : await waitDrained(world, first, lost, input, tools);
+    const { switched } = waited;
     const ratesAfter = await measureRates(world, all, watch, tools, 'after the switch');
     return {
       outcome: 'done',
@@ -80,7 +90,7 @@ export function goLive(world: World): Effects['goLive'] {
         workersLeft: waited.left,
         ratesBefore: {},
         ratesAfter,
-        judgedBy: judgedBy(lost, ratesAfter),
+        judgedBy: judgedBy(lost, ratesAfter, waited.reloads),
         checks: [],
       },
     };
@@ -92,7 +102,7 @@ export function moveTraffic(world: World): Effects['moveTraffic'] {
   return async (input, tools) => {
     // Where traffic is put back to where it was, it goes there whatever the health says: it is the smaller harm.
     const isReturn = ['revertingRoute', 'reestablishingRoute'].includes(input.step);
-    if (!isReturn) await assertHealthy(world, input.to, `send traffic to ${input.to.join(' and ')}`);
+    if (!isReturn) await assertHealthy(world, input, `send traffic to ${input.to.join(' and ')}`);
     const startedAt = performance.now();
     const switched = await switchTo(world, input, tools);
     const secondsUntilMoved = (performance.now() - startedAt) / 1_000;
@@ -104,14 +114,18 @@ export function moveTraffic(world: World): Effects['moveTraffic'] {
   };
 }
 
-async function switchTo(
-  world: World,
-  { to, from }: { to: readonly string[]; from: readonly string[] },
-  tools: EffectTools,
-): Promise<SwitchEvidence> {
+/** What every step that moves traffic is told. */
+interface Move {
+  step: string;
+  to: readonly string[];
+  from: readonly string[];
+}
+
+async function switchTo(world: World, { step, to, from }: Move, tools: EffectTools): Promise<SwitchEvidence> {
   await world.ownership.assert();
   const switched = await world.proxy.switchTo(to, {
     from,
+    again: tryAgain(world, step),
     signal: tools.signal,
     onProgress: (text) => {
       tools.report({ kind: 'note', text });
@@ -126,7 +140,10 @@ const sinceReload = (switched: SwitchEvidence, waitedSeconds: number): number =>
 
 /** Whether nobody has switched or reloaded since. */
 async function stillStands(world: World, switched: SwitchEvidence): Promise<boolean> {
-  const [seen, foreign] = await Promise.all([world.proxy.observe(), world.proxy.reloadedByOthers(switched)]);
+  const seen = await world.proxy.observe();
+  // Without a master nothing stands; the switch that follows says what is wrong with it.
+  if (seen.problem !== undefined) return false;
+  const foreign = await world.proxy.reloadedByOthers(switched);
   return foreign === null && seen.branch === switched.branch && seen.treeProblem === undefined && seen.servers !== null;
 }
 
@@ -135,33 +152,88 @@ async function isAnyHealthy(world: World, servers: readonly string[]): Promise<b
   return health.some((check) => check.ok);
 }
 
-async function assertHealthy(world: World, servers: readonly string[], toDo: string): Promise<void> {
-  const health = await Promise.all(servers.map((server) => askHealth(serverSettings(world.config, server))));
+async function assertHealthy(world: World, { step, to, from }: Move, toDo: string): Promise<void> {
+  const health = await Promise.all(to.map((server) => askHealth(serverSettings(world.config, server))));
   const red = health.filter((check) => !check.ok);
   if (red.length === 0) return;
   throw new StepError(
     'SERVER_UNHEALTHY',
     'unsafe',
-    `To ${toDo}, ${servers.join(' and ')} must be healthy, but: ${red.map((check) => `${check.name}: ${check.because}`).join('; ')}. Traffic was not touched. Mend it, then: flow send NEXT`,
+    `To ${toDo}, ${to.join(' and ')} must be healthy, but: ${red.map((check) => `${check.name}: ${check.because}`).join('; ')}. ` +
+      `Traffic stays on ${from.join(' and ')}. Mend it, then: ${tryAgain(world, step)}`,
   );
 }
 
-/** Waits until every worker from before the switch is gone, or the deadline has passed. Shows workers and log rates meanwhile. */
+/** Servers get traffic only while they report the version that this release published on them. */
+async function assertReleased(
+  world: World,
+  { step, from, release }: Move & { release: { version: string } },
+  gained: readonly string[],
+): Promise<void> {
+  const answers = await Promise.all(
+    gained.map((server) => askVersion(world.host, serverSettings(world.config, server))),
+  );
+  const other = answers.filter(({ version }) => version !== release.version);
+  if (other.length === 0) return;
+  throw new StepError(
+    'VERSION_DIFFERS',
+    'unsafe',
+    `${gained.join(' and ')} must run ${release.version} before traffic goes there, but ${other.map(({ because }) => because).join('; ')}. ` +
+      `Traffic stays on ${from.join(' and ')}. Find out who changed it. ` +
+      `When it runs ${release.version} again: ${tryAgain(world, step)}, or go back: flow send ROLLBACK`,
+  );
+}
+
+interface Waited {
+  /** The switch that was waited for: the first, or the one after somebody else's reload. */
+  switched: SwitchEvidence;
+  left: number;
+  pids: number[];
+  seconds: number;
+  rates: Rates;
+  /** How often somebody else reloaded Nginx meanwhile. */
+  reloads: number;
+}
+
+/**
+ * Waits until every worker from before the switch is gone, or the deadline has passed. Shows workers and log rates meanwhile.
+ * Nobody can say what workers have loaded that somebody else's reload brought: as long as the files are still ours, Nginx is
+ * reloaded once more and *all* workers from before that have to end; else the switch does not stand (`unknownOutcome`).
+ */
 async function waitDrained(
   world: World,
-  switched: SwitchEvidence,
+  first: SwitchEvidence,
   servers: readonly string[],
+  move: Move,
   tools: EffectTools,
-): Promise<{ left: number; seconds: number; rates: Rates }> {
+): Promise<Waited> {
   const { deadline } = world.config.drain;
   const logs = watchLogs(world, Object.keys(world.config.servers));
   const startedAt = performance.now();
   let shownAt = 0;
+  let switched = first;
+  let reloads = 0;
   for (;;) {
-    const left = (await world.proxy.remaining(switched)).length;
-    const elapsedMs = performance.now() - startedAt;
-    if (left === 0 || elapsedMs > deadline) return { left, seconds: elapsedMs / 1_000, rates: logs.rates(elapsedMs) };
+    const pids = (await world.proxy.remaining(switched)).map(({ pid }) => pid);
+    const left = pids.length;
     tools.signal.throwIfAborted();
+    const elapsedMs = performance.now() - startedAt;
+    const isDue = left === 0 || elapsedMs > deadline;
+    // Looked at after the workers, so that no drain is called proven over a reload that came while it was waited for.
+    const stranger =
+      isDue || elapsedMs - shownAt > LOG_EVERY_MS ? await reloadBySomebodyElse(world, switched, move) : null;
+    if (stranger !== null) {
+      reloads += 1;
+      tools.report({
+        kind: 'note',
+        text: `somebody else reloaded Nginx while ${servers.join(' and ')} drained (workers ${stranger.join(', ')}); its files are still ours, so it is reloaded once more, and every worker from before has to end`,
+      });
+      switched = await switchTo(world, move, tools).catch((error: unknown) => {
+        throw notStanding(error, messageOf(error));
+      });
+      continue;
+    }
+    if (isDue) return { switched, left, pids, seconds: elapsedMs / 1_000, rates: logs.rates(elapsedMs), reloads };
     if (elapsedMs - shownAt > LOG_EVERY_MS) {
       shownAt = elapsedMs;
       await logs.poll();
@@ -175,6 +247,31 @@ async function waitDrained(
     }
     await delay(POLL_MS);
   }
+}
+
+/** Traffic has moved already, so whatever ends the waiting leaves it unknown where it is: the chart puts it back. */
+const notStanding = (error: unknown, message: string): StepError =>
+  new StepError(codeOf(error) ?? 'SWITCH_LOST', 'unknownOutcome', message, { cause: error });
+
+/** The workers of somebody else's reload or restart while the files are still those of the switch; null where there was none. */
+async function reloadBySomebodyElse(world: World, switched: SwitchEvidence, move: Move): Promise<number[] | null> {
+  const to = move.to.join(' and ');
+  const again = tryAgain(world, move.step);
+  const foreign = await world.proxy.reloadedByOthers(switched).catch((error: unknown) => {
+    throw notStanding(error, `After traffic had gone to ${to}: ${messageOf(error)}, then: ${again}`);
+  });
+  // The master puts a new worker in the place of one that crashed, with the configuration that it has loaded.
+  if (foreign === null || foreign.how === 'workerReplaced') return null;
+  const seen = await world.proxy.observe();
+  if (seen.branch === switched.branch && seen.servers !== null) return foreign.pids;
+  const files =
+    seen.treeProblem ??
+    `its files are those of ${seen.servers?.join(' and ') ?? 'no route'} (branch ${seen.branch ?? 'none'})`;
+  throw notStanding(
+    null,
+    `Somebody else switched or reloaded Nginx (workers ${foreign.pids.join(', ')}) after flow had sent the traffic to ${to}, and ${files}. ` +
+      `Agree on who works on the proxy, then: ${again}`,
+  );
 }
 
 async function measureRates(
@@ -207,12 +304,13 @@ async function drainChecks(world: World, servers: readonly string[], tools: Effe
   return results;
 }
 
-function judgedBy(servers: readonly string[], after: Rates): string {
+function judgedBy(servers: readonly string[], after: Rates, reloads: number): string {
   if (servers.length === 0) return 'nobody left the rotation';
   const unread = servers.filter((server) => after[server] === null);
   const still = servers.filter((server) => (after[server] ?? 0) > 0);
   const busy = Object.entries(after).some(([server, rate]) => !servers.includes(server) && (rate ?? 0) > 0);
   const notes = [
+    ...(reloads > 0 ? ['somebody else reloaded Nginx meanwhile, and flow once more after that'] : []),
     ...(unread.length > 0 ? [`the log of ${unread.join(' and ')} could not be read`] : []),
     ...(still.length > 0 ? [`the log of ${still.join(' and ')} still moves: somebody talks to it past the proxy`] : []),
     ...(busy ? [] : ['no traffic was seen in the logs of the others']),

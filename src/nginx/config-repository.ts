@@ -235,7 +235,7 @@ export async function switchTree(host: Host, dir: string, branch: string, assert
       'CONFIG_SWITCH_REFUSED',
       'rejected',
       `git switch ${branch} was refused in ${dir}: ${text}. The tree is still on ${tree.branch ?? tree.head}, ` +
-        `unchanged. Mend what git names, then send the same event again.`,
+        `unchanged. Mend what git names, and try again.`,
     );
   }
   throw new StepError(
@@ -296,10 +296,13 @@ export interface TreeProblem {
   mend?: string;
 }
 
-/** The problem as the failure of a step that did nothing. */
-export function notSwitchable({ code, why, mend = 'The next switch puts it right' }: TreeProblem): StepError {
+/** The problem as the failure of a step that did nothing; `again` is the command that tries it again. */
+export function notSwitchable(
+  { code, why, mend = 'The next switch puts it right' }: TreeProblem,
+  again = 'send the same event again',
+): StepError {
   const sentence = why.charAt(0).toUpperCase() + why.slice(1);
-  return new StepError(code, 'unsafe', `${sentence}. Nothing was changed. ${mend}, then send the same event again.`);
+  return new StepError(code, 'unsafe', `${sentence}. Nothing was changed. ${mend}, then: ${again}`);
 }
 
 /** What keeps the tree from being switched at all, wherever to; null when nothing does. Reads only. */
@@ -464,20 +467,22 @@ export async function filesInTheWay(host: Host, dir: string, branch: string): Pr
 
 /**
  * Throws StepError `unsafe` unless the tree may be switched to the branch: clean, no lock, on a branch, the branch
- * known, and nothing in its way. Answers the tree's state. Reads only.
+ * known, and nothing in its way; `again` is the command that the refusal names. Answers the tree's state. Reads only.
  */
 export async function assertSwitchable(
   host: Host,
   dir: string,
   branch: string,
+  again = 'send the same event again',
 ): Promise<TreeState & { branch: string }> {
-  if (!(await branchExists(host, dir, branch))) throw notSwitchable(branchMissing(dir, branch));
+  const refuse = (problem: TreeProblem) => notSwitchable(problem, again);
+  if (!(await branchExists(host, dir, branch))) throw refuse(branchMissing(dir, branch));
   const tree = await readTree(host, dir);
   const problem = await treeProblem(host, dir, tree);
   const { branch: current } = tree;
-  if (problem !== null || current === null) throw notSwitchable(problem ?? dirtyProblem(dir, []));
+  if (problem !== null || current === null) throw refuse(problem ?? dirtyProblem(dir, []));
   const inTheWay = await filesInTheWay(host, dir, branch);
-  if (inTheWay.length > 0) throw notSwitchable(overwriteProblem(dir, branch, inTheWay));
+  if (inTheWay.length > 0) throw refuse(overwriteProblem(dir, branch, inTheWay));
   return { ...tree, branch: current };
 }
 

@@ -21,7 +21,10 @@ export interface Worker extends ProcessId {
 }
 
 export interface MasterProblem {
+  /** Why there is no proven master, and whether one runs that the pid file does not name; no full stop. */
   problem: string;
+  /** The masters of this configuration that the pid file does not name; null where that could not be looked for. */
+  running: number[] | null;
   code:
     | 'PID_FILE_MISSING'
     | 'PID_FILE_INVALID'
@@ -30,6 +33,8 @@ export interface MasterProblem {
     | 'MASTER_OF_ANOTHER_TREE'
     | 'BINARY_UPGRADE_RUNNING';
 }
+
+type Unproven = Pick<MasterProblem, 'code' | 'problem'>;
 
 const MASTER_TITLE = 'nginx: master process';
 const WORKER_TITLE = 'nginx: worker process';
@@ -69,16 +74,50 @@ async function readTitle(host: Host, pid: number): Promise<string | null> {
  *   `dir`;
  * - without them, the `--prefix` and `--conf-path` its own program (`/proc/PID/exe -V`) was built with say so;
  * - where that program cannot be asked, the master holds a log file inside `dir` open.
- * What of this is missing or contradicts makes it a problem, never a guess. Reads only.
+ * What of this is missing or contradicts makes it a problem, never a guess. A problem says who runs instead, so that a person
+ * knows whether Nginx has to be started or its pid file put right. Reads only.
  */
 export async function findMaster(
   host: Host,
   nginx: { dir: string; pidFile: string },
 ): Promise<ProcessId | MasterProblem> {
+  const found = await namedMaster(host, nginx);
+  if ('pid' in found) return found;
+  const running = await mastersOf(host, nginx.dir);
+  const others =
+    running === null
+      ? ''
+      : running.length === 0
+        ? `, and no Nginx master of ${nginx.dir} runs`
+        : `; the Nginx master of ${nginx.dir} is process ${running.join(' and ')}`;
+  return { ...found, problem: `${found.problem}${others}`, running };
+}
+
+/** Every running master of the configuration in `dir`, whatever a pid file says; null when processes cannot be searched. */
+async function mastersOf(host: Host, dir: string): Promise<number[] | null> {
+  const listed = await host.run(['pgrep', '-f', `^${MASTER_TITLE}`], { timeoutMs: 5_000 });
+  if (listed.status === 1) return [];
+  if (listed.status !== 0) return null;
+  const pids = listed.stdout
+    .split('\n')
+    .filter((line) => line !== '')
+    .map(Number);
+  const own = await Promise.all(
+    pids.map(async (pid) => {
+      const title = (await readTitle(host, pid)) ?? '';
+      return (
+        isMaster(title) && (await aliveSince(host, pid)) !== null && (await whyNotOf(host, pid, title, dir)) === null
+      );
+    }),
+  );
+  return pids.filter((_, index) => own[index]);
+}
+
+async function namedMaster(host: Host, nginx: { dir: string; pidFile: string }): Promise<ProcessId | Unproven> {
   const file = posix.resolve(nginx.dir, nginx.pidFile);
   const content = await host.readFile(file);
   if (content === null) {
-    return { code: 'PID_FILE_MISSING', problem: `there is no pid file ${file}, so Nginx seems not to run` };
+    return { code: 'PID_FILE_MISSING', problem: `there is no pid file ${file}` };
   }
   const pid = readPid(content);
   if (pid === null) return { code: 'PID_FILE_INVALID', problem: `${file} does not hold a process id` };
@@ -231,14 +270,14 @@ async function childrenOf(host: Host, master: ProcessId): Promise<number[]> {
     throw new StepError(
       'PROXY_MASTER_ENDED',
       'unsafe',
-      `The Nginx master ${master.pid} on ${host.name} has ended or was started anew. See: flow why`,
+      `The Nginx master ${master.pid} on ${host.name} has ended or was started anew.`,
     );
   }
   throw new StepError(
     'PROXY_WORKERS_UNREADABLE',
     'unreachable',
     `The workers of the Nginx master ${master.pid} on ${host.name} could not be listed from ${path}. ` +
-      `Nothing was changed by it. See: flow why`,
+      `Nothing was changed by it.`,
   );
 }
 

@@ -27,8 +27,8 @@ import {
   treeProblem,
   wrongServers,
 } from './config-repository.ts';
-import type { ProcessId, Worker } from './processes.ts';
 import { mendCutSwitch } from './cut-switch.ts';
+import type { MasterProblem, ProcessId, Worker } from './processes.ts';
 import { findMaster, listAcceptingWorkers, listWorkers, sameProcess, stillAlive } from './processes.ts';
 
 export type ProxyConfig = Config['nginx'];
@@ -52,6 +52,8 @@ export interface ProxyObservation {
   workers: Worker[];
   /** Why there is no `master`, or why its workers could not be listed. */
   problem?: string;
+  /** What a person does about that. */
+  problemMend?: string;
 }
 
 /** What a switch saw. Plain data, so that it can be stored and the drain judged by it after a crash. */
@@ -104,6 +106,8 @@ export interface ProxyFacts {
 export interface SwitchOptions {
   /** The route that the traffic is believed to be on: back there when it fails. Default: what the tree holds now. */
   from?: readonly string[];
+  /** The command that tries it again, for messages. */
+  again?: string;
   onProgress?: (text: string) => void;
   /** Stops the switch before the reload (the tree goes back); a reload that was sent is followed to its end. */
   signal?: AbortSignal;
@@ -153,7 +157,9 @@ export class Proxy {
    */
   async observe(): Promise<ProxyObservation> {
     const [tree, found] = await Promise.all([this.#observeTree(), findMaster(this.#host, this.#nginx)]);
-    if ('problem' in found) return { ...tree, workers: [], problem: found.problem };
+    if ('problem' in found) {
+      return { ...tree, workers: [], problem: found.problem, problemMend: this.#mendOf(found) };
+    }
     try {
       return { ...tree, master: found, workers: await listWorkers(this.#host, found) };
     } catch (error) {
@@ -224,6 +230,7 @@ export class Proxy {
     const host = this.#host;
     const { dir } = this.#nginx;
     const tell = options.onProgress ?? (() => {});
+    const again = options.again ?? 'send the same event again';
     const branch = this.branchFor(servers);
     if (branch === null) {
       throw new StepError(
@@ -235,27 +242,33 @@ export class Proxy {
     }
     const mended = await mendCutSwitch(host, dir);
     if (mended !== null) tell(mended);
-    const { branch: current } = await assertSwitchable(host, dir, branch);
+    const { branch: current } = await untouched(() => assertSwitchable(host, dir, branch, again));
     // The last look at what the branch says: one that was edited or renamed would send traffic to the wrong server.
-    const wrong = await wrongServers(host, dir, { servers, branch }, this.#addresses);
-    if (wrong !== null) throw notSwitchable(wrong);
+    const wrong = await untouched(() => wrongServers(host, dir, { servers, branch }, this.#addresses));
+    if (wrong !== null) throw notSwitchable(wrong, again);
     // A run that was cut in the middle of a switch may have left the tree on the very branch that Nginx refuses now.
     const from = (options.from === undefined ? null : this.branchFor(options.from)) ?? current;
-    const master = await this.#provenMaster();
-    const logStart = await this.#errorLogEnd();
-    const workersBefore = await listWorkers(host, master);
-    this.#stopIfAborted(options.signal, from);
+    const turn: Turn = { branch, from, stays: this.#serversOf(from, options.from), again };
+    const { master, logStart, workersBefore } = await untouched(async () => {
+      const found = await this.#provenMaster(turn);
+      return {
+        master: found,
+        logStart: await this.#errorLogEnd(again),
+        workersBefore: await listWorkers(host, found),
+      };
+    });
+    this.#stopIfAborted(options.signal, turn);
 
     tell(`git switch ${branch}`);
     const { head: commit } = await switchTree(host, dir, branch, true);
-    const ready = await this.#orBack(from, async () => {
-      const test = await this.#test(branch);
+    const ready = await this.#orBack(turn, async () => {
+      const test = await this.#test(turn);
       // Workers that came in the meantime (someone else's reload) may hold the old routes as well.
       const captured = union(workersBefore, await listWorkers(host, master));
-      const logEnd = (await this.#errorLogEnd()) ?? logStart;
-      this.#stopIfAborted(options.signal, from);
+      const logEnd = (await this.#errorLogEnd(again)) ?? logStart;
+      this.#stopIfAborted(options.signal, turn);
       // The last look before the signal: the master may have been started anew while the tree was switched.
-      if (!sameProcess(await this.#provenMaster(), master)) throw this.#masterChanged();
+      if (!sameProcess(await this.#provenMaster(turn), master)) throw this.#masterChanged(again);
       return { test, captured, logEnd };
     });
     const { test, captured } = ready;
@@ -263,8 +276,8 @@ export class Proxy {
     tell(this.#nginx.reload.join(' '));
     const startedAt = performance.now();
     const reload = await host.run(this.#nginx.reload, { cwd: dir, changesWorld: true, env: { LC_ALL: 'C' } });
-    const workersAfter = await this.#orBack(from, () =>
-      this.#provenLive({ master, captured, logEnd: ready.logEnd, reload, branch, options }),
+    const { workersAfter, waitedFor } = await this.#orBack(turn, () =>
+      this.#provenLive({ ...turn, master, captured, logEnd: ready.logEnd, reload, options }),
     );
     const liveAfterMs = Math.round(performance.now() - startedAt);
     tell(`live after ${liveAfterMs} ms; ${workersAfter.length} new workers`);
@@ -281,7 +294,8 @@ export class Proxy {
       reloadStatus: reload.status,
       provenBy:
         `${workersAfter.length} new worker${workersAfter.length === 1 ? '' : 's'} under the same master ` +
-        `(${master.pid}), none of the ${captured.length} from before accepting any more, and no new [emerg] in the error log`,
+        `(${master.pid}), none of the ${captured.length} from before accepting any more, and ` +
+        (waitedFor === null ? 'no new [emerg] in the error log' : `Nginx got what it had waited for (${waitedFor})`),
     };
   }
 
@@ -299,7 +313,14 @@ export class Proxy {
    * Throws StepError `unsafe` when there is no proven master now.
    */
   async reloadedByOthers(evidence: Pick<SwitchEvidence, 'master' | 'workersAfter'>): Promise<ForeignReload | null> {
-    const master = await this.#provenMaster();
+    const master = await findMaster(this.#host, this.#nginx);
+    if ('problem' in master) {
+      throw new StepError(
+        master.code,
+        'unsafe',
+        `Nginx on ${this.#host.name} is not as it was: ${master.problem}. ${this.#mendOf(master)}`,
+      );
+    }
     const now = await listAcceptingWorkers(this.#host, master);
     const isOurs = (worker: Worker) => evidence.workersAfter.some((ours) => sameProcess(ours, worker));
     const pids = now.filter((worker) => !isOurs(worker)).map(({ pid }) => pid);
@@ -318,48 +339,73 @@ export class Proxy {
     return { version: found, keepaliveMinTimeout: semver.gte(found, '1.27.4') };
   }
 
-  async #provenMaster(): Promise<ProcessId> {
+  async #provenMaster({ stays, again }: Pick<Turn, 'stays' | 'again'>): Promise<ProcessId> {
     const found = await findMaster(this.#host, this.#nginx);
     if (!('problem' in found)) return found;
+    const traffic =
+      found.running === null ? '' : found.running.length === 0 ? ' Nobody is served.' : ` Traffic stays on ${stays}.`;
     throw new StepError(
       found.code,
       'unsafe',
-      `Nginx on ${this.#host.name} is not as expected: ${found.problem}. It was not reloaded. See: flow why`,
+      `Nginx on ${this.#host.name} was not reloaded, because ${found.problem}.${traffic} ${this.#mendOf(found)}, then: ${again}`,
     );
   }
 
-  #masterChanged(): StepError {
+  /** What a person does about a master that is not proven; no full stop. */
+  #mendOf({ running, code }: MasterProblem): string {
+    const { dir, pidFile, test } = this.#nginx;
+    const [only, ...more] = running ?? [];
+    if (code === 'BINARY_UPGRADE_RUNNING') return 'Finish the upgrade, or take it back';
+    if (running !== null && only === undefined) {
+      return `Start Nginx (cd ${dir} && ${test.filter((word) => word !== '-t').join(' ')})`;
+    }
+    if (only === undefined) return `Look at Nginx, and put ${posix.resolve(dir, pidFile)} right`;
+    return more.length === 0
+      ? `Put its number back (echo ${only} > ${posix.resolve(dir, pidFile)})`
+      : 'End the one that is one too many, and see that the pid file names the other';
+  }
+
+  /** The servers that have the traffic while nothing has moved, for messages. */
+  #serversOf(branch: string, believed: readonly string[] | undefined): string {
+    const servers = believed ?? this.routes.find((route) => route.branch === branch)?.servers;
+    return servers?.join(' and ') ?? branch;
+  }
+
+  #masterChanged(again: string): StepError {
     return new StepError(
       'PROXY_MASTER_CHANGED',
       'unsafe',
-      `Nginx on ${this.#host.name} was started anew during the switch, so it was not reloaded. See: flow status`,
+      `Nginx on ${this.#host.name} was started anew during the switch, so it was not reloaded. ` +
+        `Its files are as before. When nobody works on it any more: ${again}`,
     );
   }
 
-  #stopIfAborted(signal: AbortSignal | undefined, from: string): void {
+  #stopIfAborted(signal: AbortSignal | undefined, { stays, again }: Turn): void {
     if (signal?.aborted !== true) return;
     throw new StepError(
       'SWITCH_STOPPED',
       'rejected',
-      `The switch was stopped before Nginx was reloaded; the traffic is as before, on ${from}. See: flow status`,
+      `The switch was stopped before Nginx was reloaded; traffic stays on ${stays}. To try it again: ${again}`,
     );
   }
 
   /** Runs the test command; throws `rejected` with Nginx's own words when it is red. */
-  async #test(branch: string): Promise<RunResult> {
+  async #test({ branch, from, stays, again }: Turn): Promise<RunResult> {
     const { dir, test } = this.#nginx;
     const result = await this.#host.run(test, { cwd: dir, timeoutMs: TEST_TIMEOUT_MS, env: { LC_ALL: 'C' } });
     if (result.status === 0) return result;
     throw new StepError(
       'NGINX_TEST_FAILED',
-      result.notStarted === undefined ? 'rejected' : 'unreachable',
+      // Also where the test could not be run at all: the files go back, and nothing has moved.
+      'rejected',
       `Nginx refuses the configuration of branch ${branch}: ${saidBy(test, result)} ` +
-        `It was not reloaded and serves as before. Correct the branch ${branch} in ${dir}, then send the event again.`,
+        `It was not reloaded, its files are back on ${from}, and traffic stays on ${stays}. ` +
+        `Correct it on the branch ${branch} of ${dir}, leave the files on ${from}, then: ${again}`,
     );
   }
 
-  /** Runs `work`; when it throws, brings the tree back to `from` before the error goes on. */
-  async #orBack<T>(from: string, work: () => Promise<T>): Promise<T> {
+  /** Runs `work`; when it throws, brings the tree back to where it was before the error goes on. */
+  async #orBack<T>({ from, again }: Turn, work: () => Promise<T>): Promise<T> {
     try {
       return await work();
     } catch (error) {
@@ -370,8 +416,8 @@ export class Proxy {
         throw new StepError(
           'CONFIG_TREE_NOT_RESTORED',
           'unknownOutcome',
-          `${messageOf(error)} And the tree could not be brought back to ${from}: ${messageOf(second)} ` +
-            `The next start of Nginx would load what lies there now. Mend it first: git -C ${dir} status`,
+          `${messageOf(error)} But the files could not be brought back to ${from}: ${messageOf(second)} ` +
+            `The next start of Nginx would load what lies there now. Mend that first (git -C ${dir} status), then: ${again}`,
           { cause: error },
         );
       }
@@ -379,36 +425,41 @@ export class Proxy {
     }
   }
 
-  async #provenLive(reloaded: {
-    master: ProcessId;
-    captured: readonly Worker[];
-    logEnd: LogEnd | null;
-    reload: RunResult;
-    branch: string;
-    options: SwitchOptions;
-  }): Promise<Worker[]> {
-    const { master, captured, reload, branch, options } = reloaded;
+  async #provenLive(
+    reloaded: Turn & {
+      master: ProcessId;
+      captured: readonly Worker[];
+      logEnd: LogEnd | null;
+      reload: RunResult;
+      options: SwitchOptions;
+    },
+  ): Promise<{ workersAfter: Worker[]; waitedFor: string | null }> {
+    const { master, captured, reload, branch, from, stays, again, options } = reloaded;
     const sent = reload.status === 0;
     const deadlineMs = sent ? (options.liveWithinMs ?? LIVE_DEADLINE_MS) : LIVE_AFTER_FAILED_RELOAD_MS;
     const until = performance.now() + deadlineMs;
     const log = this.#emergencies(reloaded.logEnd);
     if (!sent) options.onProgress?.(`the reload command failed: ${saidBy(this.#nginx.reload, reload)}`);
+    let waitedFor: string | null = null;
     for (;;) {
-      const [accepting, emergency] = await this.#lookAfterReload(master, log);
+      const [accepting, emergencies] = await this.#lookAfterReload(master, log, again);
+      // For a port that is taken, Nginx waits 2.5 s and may get it yet: only its last word says that it gave up.
+      const emergency = emergencies.find((line) => !TRIES_AGAIN.test(line)) ?? null;
+      waitedFor ??= emergencies.find((line) => TRIES_AGAIN.test(line)) ?? null;
       const old = accepting.some((worker) => captured.some((before) => sameProcess(before, worker)));
       if (emergency !== null) {
         const kept = accepting.length > 0 && old;
         throw new StepError(
           'RELOAD_NOT_LOADED',
           kept ? 'rejected' : 'unknownOutcome',
-          `Nginx was told to load branch ${branch}, and its error log says: ${emergency} ` +
+          `Nginx was told to load branch ${branch}, and its error log says: ${waitedFor ?? emergency} ` +
             (kept
-              ? 'It serves as before. Correct that, then send the event again.'
-              : 'Its workers were replaced all the same, so what it serves is not known. See: flow status'),
+              ? `It serves as before: traffic stays on ${stays}, and its files are back on ${from}. Correct that, then: ${again}`
+              : `Its workers were replaced all the same, so nobody can say what it serves. Look at ${this.#errorLog}, then: ${again}`),
         );
       }
       // While an old worker still accepts, a single new one proves nothing: it may replace one that crashed.
-      if (accepting.length > 0 && !old) return accepting;
+      if (accepting.length > 0 && !old) return { workersAfter: accepting, waitedFor };
       if (performance.now() >= until) break;
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     }
@@ -416,31 +467,32 @@ export class Proxy {
       throw new StepError(
         'RELOAD_FAILED',
         'rejected',
-        `The reload command failed: ${saidBy(this.#nginx.reload, reload)} Nginx serves as before. ` +
-          `Correct that, then send the event again.`,
+        `The reload command failed: ${saidBy(this.#nginx.reload, reload)} ` +
+          `Nginx serves as before: traffic stays on ${stays}, and its files are back on ${from}. Correct that, then: ${again}`,
       );
     }
     throw new StepError(
       'RELOAD_NOT_LIVE',
       'timedOut',
-      `Branch ${branch} was not live ${deadlineMs / 1_000} s after the reload: no full set of new workers. ` +
-        `The tree is as before, but a reload that hangs may still load the new one late. ` +
-        `See ${posix.resolve(this.#nginx.dir, this.#nginx.errorLog)}, then: flow status`,
+      `Branch ${branch} was not live ${deadlineMs / 1_000} s after the reload: no full set of new workers` +
+        `${waitedFor === null ? '' : ` (${waitedFor})`}. Its files are back on ${from}, but a reload that hangs may still ` +
+        `load ${branch} late. Look at ${this.#errorLog}, then: ${again}`,
     );
   }
 
   /** One look at both signs of a reload. After the signal was sent, not being able to look is an unknown outcome. */
   async #lookAfterReload(
     master: ProcessId,
-    log: { next: () => Promise<string | null> },
-  ): Promise<[Worker[], string | null]> {
+    log: { next: () => Promise<string[]> },
+    again: string,
+  ): Promise<[Worker[], string[]]> {
     try {
       return await Promise.all([listAcceptingWorkers(this.#host, master), log.next()]);
     } catch (error) {
       throw new StepError(
         'RELOAD_UNOBSERVED',
         'unknownOutcome',
-        `Nginx was told to reload, and could not be watched: ${messageOf(error)} See: flow status`,
+        `Nginx was told to reload, and could not be watched: ${messageOf(error)} When it can be looked at again: ${again}`,
         { cause: error },
       );
     }
@@ -451,7 +503,7 @@ export class Proxy {
   }
 
   /** Where the error log ends now; null when it does not exist. */
-  async #errorLogEnd(): Promise<LogEnd | null> {
+  async #errorLogEnd(again: string): Promise<LogEnd | null> {
     try {
       const slice = await this.#host.readSlice(this.#errorLog, 0, 0);
       return slice === null ? null : { id: slice.id, offset: slice.size };
@@ -460,21 +512,22 @@ export class Proxy {
         'ERROR_LOG_UNREADABLE',
         'unsafe',
         `Nginx's error log ${this.#errorLog} cannot be read (${messageOf(error)}), so a reload could not be judged. ` +
-          `Nginx was not reloaded. Make it readable, or name it as nginx.errorLog in flow.yaml.`,
+          `Nginx was not reloaded. Make it readable, then: ${again}`,
         { cause: error },
       );
     }
   }
 
-  /** Reads on in the error log; `next` answers the first new [emerg] line, or null while there is none. */
-  #emergencies(start: LogEnd | null): { next: () => Promise<string | null> } {
+  /** Reads on in the error log; `next` answers the [emerg] lines that are new since it was asked last. */
+  #emergencies(start: LogEnd | null): { next: () => Promise<string[]> } {
     let id = start?.id ?? null;
     let offset = start?.offset ?? 0;
     let tail = '';
-    const next = async (): Promise<string | null> => {
+    const next = async (): Promise<string[]> => {
+      const found: string[] = [];
       for (;;) {
         const slice = await this.#host.readSlice(this.#errorLog, offset, LOG_CHUNK_BYTES);
-        if (slice === null) return null;
+        if (slice === null) return found;
         if (slice.id !== id || slice.size < offset) {
           // Rotated or emptied: all of the file is new. What was read belongs to another file.
           const known = id !== null || offset > 0;
@@ -485,15 +538,40 @@ export class Proxy {
             continue;
           }
         }
-        if (slice.bytes.length === 0) return null;
+        if (slice.bytes.length === 0) return found;
         offset += slice.bytes.length;
-        const text = tail + slice.bytes.toString('latin1');
-        const found = text.split('\n').find((line) => line.includes('[emerg]'));
-        if (found !== undefined) return printableLine(Buffer.from(found, 'latin1').toString('utf8'));
-        tail = text.slice(text.lastIndexOf('\n') + 1).slice(-LOG_CHUNK_BYTES);
+        const lines = (tail + slice.bytes.toString('latin1')).split('\n');
+        tail = (lines.pop() ?? '').slice(-LOG_CHUNK_BYTES);
+        for (const line of lines) {
+          if (line.includes('[emerg]')) found.push(printableLine(Buffer.from(line, 'latin1').toString('utf8')));
+        }
       }
     };
     return { next };
+  }
+}
+
+/** One switch, for the messages about it. */
+interface Turn {
+  branch: string;
+  /** The branch that the files go back to. */
+  from: string;
+  /** Who has the traffic as long as nothing has moved. */
+  stays: string;
+  /** The command that tries it again. */
+  again: string;
+}
+
+/** What Nginx logs of a listen address that is taken, before it tries again (five times, for 2.5 s in all). */
+const TRIES_AGAIN = /\bbind\(\) to .* failed\b/;
+
+/** Work before anything was touched: not being able to look is then a reason to touch nothing. */
+async function untouched<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof StepError) || error.kind !== 'unreachable') throw error;
+    throw new StepError(error.code, 'unsafe', error.message, { cause: error });
   }
 }
 

@@ -87,8 +87,13 @@ async function lookAtServers(world: World, servers: readonly string[]): Promise<
 export async function lookAtProxy(world: World, context: ReleaseContext): Promise<Facts['proxy']> {
   try {
     const seen = await world.proxy.observe();
+    if (seen.problem !== undefined) {
+      // Workers that this release has switched are gone with their master: others have to be proven in their place.
+      const isRestart = context.switched !== null && seen.problemMend?.startsWith('Start') === true;
+      const mend = `${seen.problemMend ?? ''}${isRestart ? ', let flow prove the route again (flow resume)' : ''}`;
+      return { servers: seen.servers, live: false, because: seen.problem, ...(mend === '' ? {} : { mend }) };
+    }
     const foreign = context.switched === null ? null : await world.proxy.reloadedByOthers(context.switched);
-    if (seen.problem !== undefined) return { servers: seen.servers, live: false, because: seen.problem };
     if (seen.servers === null) {
       const mend = seen.treeMend === undefined ? {} : { mend: seen.treeMend };
       return { servers: null, live: false, because: seen.treeProblem ?? 'its files equal no known route', ...mend };

@@ -1,0 +1,8 @@
+/** The command that a failed step names: one that the state in which it rests then accepts. */
+import { triedAgainWith } from '../../machines/guards.ts';
+import type { World } from './world.ts';
+
+/** The command that tries a step again. */
+export function tryAgain({ config }: Pick<World, 'config'>, step: string): string {
+  return `flow send ${triedAgainWith(step, { servers: Object.keys(config.servers), cutover: 'exclusive' })}`;
+}
