@@ -202,9 +202,22 @@ function quickpay(): void {
       });
     });
 
+    // As a websocket: a connection that stays open for as long as the client wants, and says back what it is told.
+    const upgraded = new Set<{ destroy(): void }>();
+    server.on('upgrade', (_request, socket) => {
+      upgraded.add(socket);
+      socket.on('close', () => upgraded.delete(socket));
+      socket.on('error', () => socket.destroy());
+      socket.on('data', (chunk: Buffer) => socket.write(chunk));
+      socket.write(
+        `HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX-Server: ${name}\r\n\r\n`,
+      );
+    });
+
     const leave = () => {
       if (closing) return;
       closing = true;
+      for (const socket of upgraded) socket.destroy();
       const gone = () => {
         flush();
         process.exit(0);

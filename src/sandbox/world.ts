@@ -468,12 +468,18 @@ http {
 
     include upstream.conf;
 
+    map $http_upgrade $connection_upgrade {
+        default upgrade;
+        ''      '';
+    }
+
     server {
         listen 127.0.0.1:${port} backlog=1024;
         location / {
             proxy_pass http://quickpay;
             proxy_http_version 1.1;
-            proxy_set_header Connection "";
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection $connection_upgrade;
             proxy_set_header Host $host;
         }
     }

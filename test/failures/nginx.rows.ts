@@ -1,4 +1,170 @@
 /** What can go wrong with Nginx (runbook R3.2, R4.1, R5.2). */
 import type { FailureRows } from './failure.ts';
 
-export const nginxRows = {} as const satisfies FailureRows;
+const OLD = { app1: 'v1.3.7', app2: 'v1.3.7' } as const;
+const CANARY = { app1: 'v1.3.8', app2: 'v1.3.7' } as const;
+const NEXT = 'flow send NEXT';
+const ROLLBACK = 'flow send ROLLBACK';
+
+export const switchRows = {
+  testRed: {
+    situation: '`nginx -t` refuses the branch to be switched to',
+    does: 'brings the files back at once and does not reload; the workers stay',
+    sees: 'It was not reloaded, its files are back on master, and traffic stays on app1 and app2. Correct it on the branch yun-app2 of /opt/nginx, leave the files on master, then: flow send NEXT',
+    run: NEXT,
+    exit: 6,
+    rests: 'tagged',
+    serving: ['app1', 'app2'],
+    versions: OLD,
+  },
+  portTaken: {
+    situation: 'the reload exits with 0, and Nginx cannot listen on a port that another process has',
+    does: 'believes the error log, waits until Nginx gives up, and brings the files back',
+    sees: 'failed (98: Address already in use) It serves as before: traffic stays on app2, and its files are back on yun-app2. Correct that, then: flow send NEXT',
+    run: NEXT,
+    exit: 6,
+    rests: 'app1Published',
+    serving: ['app2'],
+    versions: CANARY,
+  },
+  zoneRekeyed: {
+    situation: 'the reload exits with 0, and Nginx refuses a `limit_req_zone` whose key has changed',
+    does: 'believes the error log, and brings the files back',
+    sees: 'limit_req "pay" uses the "$server_name" key while previously it used the "$binary_remote_addr" key It serves as before: traffic stays on app2',
+    run: NEXT,
+    exit: 6,
+    rests: 'app1Published',
+    serving: ['app2'],
+    versions: CANARY,
+  },
+  notPermitted: {
+    situation: 'nobody has permitted flow to reload Nginx',
+    does: 'brings the files back; the workers stay',
+    sees: 'Operation not permitted',
+    run: NEXT,
+    exit: 6,
+    rests: 'tagged',
+    serving: ['app1', 'app2'],
+    versions: OLD,
+  },
+} as const satisfies FailureRows;
+
+export const masterRows = {
+  notRunning: {
+    situation: 'Nginx does not run when NEXT is sent',
+    does: 'refuses NEXT, and says how it is started',
+    sees: 'no Nginx master of /opt/nginx runs to unblock: Start Nginx (cd /opt/nginx && sbin/nginx), then: flow send NEXT',
+    run: NEXT,
+    exit: 4,
+    rests: 'tagged',
+    serving: [],
+    versions: OLD,
+    clientsMayFail: 'Nginx did not run',
+  },
+  pidReused: {
+    situation: 'the pid file is stale, and its number now belongs to another process',
+    does: 'refuses NEXT; the other process is not signalled',
+    sees: 'which is not an Nginx master but "sleep 600"; the Nginx master of /opt/nginx is process',
+    run: NEXT,
+    exit: 4,
+    rests: 'tagged',
+    serving: ['app1', 'app2'],
+    versions: OLD,
+  },
+  otherMaster: {
+    situation: 'the pid file names the Nginx of another folder when ROLLBACK has to switch',
+    does: 'reloads neither of the two; traffic stays where it is',
+    sees: 'it is an Nginx master of another configuration',
+    run: ROLLBACK,
+    exit: 6,
+    rests: 'stuck',
+    serving: ['app2'],
+    versions: OLD,
+  },
+  wayBackRed: {
+    situation: '`nginx -t` refuses the branch that ROLLBACK goes back to',
+    does: 'leaves traffic where it is, and waits for the branch to be corrected',
+    sees: 'It was not reloaded, its files are back on yun-app1, and traffic stays on app1. Correct it on the branch yun-app2 of /opt/nginx, leave the files on yun-app1, then: flow send ROLLBACK',
+    run: ROLLBACK,
+    exit: 6,
+    rests: 'stuck',
+    serving: ['app1'],
+    versions: CANARY,
+  },
+  wayBackNotRunning: {
+    situation: 'Nginx does not run when ROLLBACK has to switch',
+    does: 'says that nobody is served, and waits for Nginx to be started',
+    sees: 'no Nginx master of /opt/nginx runs. Nobody is served. Start Nginx (cd /opt/nginx && sbin/nginx), then: flow send ROLLBACK',
+    run: ROLLBACK,
+    exit: 6,
+    rests: 'stuck',
+    serving: [],
+    versions: CANARY,
+    clientsMayFail: 'Nginx did not run',
+  },
+  wayBackReloaded: {
+    situation: 'all servers are overwritten, and somebody reloaded Nginx before ROLLBACK restores the first',
+    does: 'publishes nothing over a drain that is not proven any more; ROLLBACK proves it again',
+    sees: 'app2 was not published, because Nginx was reloaded or restarted by somebody else since it was switched',
+    run: ROLLBACK,
+    exit: 6,
+    rests: 'stuck',
+    serving: ['app1'],
+    versions: { app1: 'v1.3.8', app2: 'v1.3.8' },
+  },
+} as const satisfies FailureRows;
+
+export const drainRows = {
+  inFlight: {
+    situation: 'requests that take 6 s, and uploads that take 6 s, are under way at both switches',
+    does: 'waits for them; the old version answers them all, and only then is the drain proven',
+    sees: 'app1Live',
+    run: NEXT,
+    exit: 0,
+    rests: 'app1Live',
+    serving: ['app1'],
+    versions: { app1: 'v1.3.6', app2: 'v1.3.7' },
+  },
+  neverEnds: {
+    situation: 'a websocket stays open on the server that is drained',
+    does: 'asks after `drain.deadline`; traffic stays as it is until that is answered',
+    sees: 'app1 is out of rotation, but not proven drained: 1 old Nginx worker (process',
+    run: 'flow send ANSWER wait',
+    exit: 6,
+    rests: 'askingDrainApp1',
+    serving: ['app2'],
+    versions: OLD,
+  },
+  neverEndsProceed: {
+    situation: 'a websocket stays open, and the operator says to proceed',
+    does: 'goes on, and keeps the reason on record',
+    sees: 'app1Drained',
+    run: NEXT,
+    exit: 0,
+    rests: 'app1Drained',
+    serving: ['app2'],
+    versions: OLD,
+  },
+  reloadedMeanwhile: {
+    situation: 'somebody else reloads Nginx while a drain is awaited (certbot, say)',
+    does: 'notices it, reloads once more, and waits for every worker from before',
+    sees: 'somebody else reloaded Nginx while app1 drained',
+    run: NEXT,
+    exit: 0,
+    rests: 'app1Drained',
+    serving: ['app2'],
+    versions: OLD,
+  },
+  movedMeanwhile: {
+    situation: 'somebody else switches Nginx to another branch while a drain is awaited',
+    does: 'does not believe in the drain, and puts traffic back to where it was before the step',
+    sees: 'after flow had sent the traffic to app2, and its files are those of app1 and app2 (branch master). Agree on who works on the proxy, then: flow send NEXT',
+    run: NEXT,
+    exit: 6,
+    rests: 'tagged',
+    serving: ['app1', 'app2'],
+    versions: OLD,
+  },
+} as const satisfies FailureRows;
+
+export const nginxRows = { ...switchRows, ...masterRows, ...drainRows };
