@@ -16,16 +16,27 @@ import { terminal } from './terminal.ts';
 /** For so long a driver may be just coming or going, before somebody is told that there is no way to it. */
 const COMING_OR_GOING_MS = 700;
 const COMING_OR_GOING_EVERY_MS = 25;
+const WAIT_EVERY_MS = 300;
 
-/** Tries until the lock was free or its holder could be reached, for a moment: a driver is just coming or going. */
-export async function pastTheLock<T>(attempt: () => Promise<T> | T): Promise<T> {
+/**
+ * Tries until the lock was free or its holder could be reached, for a moment: a driver is just coming or going. With `wait` for as
+ * long as it takes, which is said once.
+ */
+export async function pastTheLock<T>(wait: boolean, attempt: () => Promise<T> | T): Promise<T> {
   const until = performance.now() + COMING_OR_GOING_MS;
+  let isSaid = false;
   for (;;) {
     try {
       return await attempt();
     } catch (error) {
-      if (!(error instanceof LockHeldError) || performance.now() > until) throw error;
-      await delay(COMING_OR_GOING_EVERY_MS);
+      if (!(error instanceof LockHeldError)) throw error;
+      const isOver = performance.now() > until;
+      if (isOver && !wait) throw error;
+      if (isOver && !isSaid) {
+        isSaid = true;
+        say(`Waiting, because ${error.message}`);
+      }
+      await delay(isOver ? WAIT_EVERY_MS : COMING_OR_GOING_EVERY_MS);
     }
   }
 }

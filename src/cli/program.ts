@@ -48,7 +48,8 @@ export async function run(argv: string[]): Promise<ExitCode> {
       .addOption(new Option('--force <guard>', 'override one guard by its id; needs --reason').argParser(collect))
       .addOption(new Option('--expect <rev>', 'refuse unless the release is at this revision').argParser(revision))
       .option('--notes <file>', 'the ChangeLog section (for the step that tags)')
-      .option('--json', 'the result as one JSON document');
+      .option('--json', 'the result as one JSON document')
+      .option('--wait', 'wait for whoever drives now instead of giving up');
 
   program
     .command('start')
@@ -66,6 +67,7 @@ export async function run(argv: string[]): Promise<ExitCode> {
       ).argParser(collect),
     )
     .option('--json', 'the result as one JSON document')
+    .option('--wait', 'wait for whoever drives now instead of giving up')
     .action(async (options) => {
       status = await (await import('./start.ts')).start(await place(), options as never);
     });
@@ -102,6 +104,7 @@ export async function run(argv: string[]): Promise<ExitCode> {
       ).argParser(collect),
     )
     .option('--json', 'the result as one JSON document')
+    .option('--wait', 'wait for whoever drives now instead of giving up')
     .action(
       async (
         version: string | undefined,
@@ -117,6 +120,7 @@ export async function run(argv: string[]): Promise<ExitCode> {
     .option('-m, --reason <why>', 'why; kept in the history')
     .addOption(new Option('--force <guard>', 'go on over differences: worldAsRecorded').argParser(collect))
     .option('--json', 'the result as one JSON document')
+    .option('--wait', 'wait for whoever drives now instead of giving up')
     .action(async (options: ResumeOptions) => {
       status = await (await import('./resume.ts')).resume(await place(), options);
     });

@@ -4,12 +4,13 @@
  */
 import { EXIT, type ExitCode, UsageError } from '../errors.ts';
 import { AS_RECORDED, type Difference, differences } from '../release/differences.ts';
+import type { Driver } from '../release/drive.ts';
 import type { Place } from '../release/locate.ts';
 import { readLatest } from '../release/read.ts';
 import { thisSender } from '../release/sender.ts';
 import { plainLine } from '../views/text.ts';
 import { confirm } from './ask.ts';
-import { showResult, withDriver } from './driving.ts';
+import { pastTheLock, withDriver } from './driving.ts';
 import { noRelease } from './send.ts';
 import { terminal } from './terminal.ts';
 
@@ -18,6 +19,7 @@ export interface ResumeOptions {
   force?: string[];
   reason?: string;
   json?: boolean;
+  wait?: boolean;
 }
 
 export async function resume(place: Place, options: ResumeOptions): Promise<ExitCode> {
@@ -35,7 +37,7 @@ export async function resume(place: Place, options: ResumeOptions): Promise<Exit
       'NO_REASON',
       `An override needs its reason: --force=${AS_RECORDED} --reason "…". Nothing was changed.`,
     );
-  return await withDriver(place, document, 'resuming', async (driver) => {
+  const goOn = async (driver: Driver): Promise<ExitCode | null> => {
     const { engine, world } = driver;
     const found = await differences(world, place, engine.document);
     show(found);
@@ -56,8 +58,12 @@ export async function resume(place: Place, options: ResumeOptions): Promise<Exit
       engine.record({ event: 'RESUME', by: thisSender('resume'), reason: reason ?? null, forced });
     }
     await driver.drive();
-    return showResult(place, json);
-  });
+    return null;
+  };
+  return await pastTheLock(
+    options.wait === true,
+    async () => await withDriver(place, document, 'resuming', goOn, json),
+  );
 }
 
 function notResumed(state: string, isWorking: boolean): string {

@@ -1,6 +1,7 @@
 /** `flow run`: sends NEXT by itself until the release has ended, a milestone is reached, or a person has to decide. */
 import { milestonesOf, type Topology } from '../../machines/topology.ts';
 import { EXIT, type ExitCode, UsageError } from '../errors.ts';
+import type { Driver } from '../release/drive.ts';
 import type { Place } from '../release/locate.ts';
 import type { ReleaseDocument } from '../store/document.ts';
 import { readLatest } from '../release/read.ts';
@@ -8,7 +9,7 @@ import { thisSender } from '../release/sender.ts';
 import { nearest } from '../views/nearest.ts';
 import { phaseOf, placeOf } from '../views/states.ts';
 import { confirm } from './ask.ts';
-import { showResult, statusOf, withDriver } from './driving.ts';
+import { pastTheLock, showResult, statusOf, withDriver } from './driving.ts';
 import { checkForce, noRelease, refused, type SendOptions } from './send.ts';
 
 export async function runOn(place: Place, options: SendOptions & { until?: string }): Promise<ExitCode> {
@@ -41,31 +42,30 @@ export async function runOn(place: Place, options: SendOptions & { until?: strin
     options.yes === true,
   );
   const by = thisSender('command line, run');
-  return await withDriver(
-    place,
-    document,
-    `running to ${until ?? 'allLive'}`,
-    async (driver) => {
-      const { engine } = driver;
-      // A step that was interrupted is finished first.
+  const planned = document;
+  const carry = async (driver: Driver): Promise<ExitCode | null> => {
+    const { engine } = driver;
+    // A step that was interrupted is finished first.
+    await driver.drive();
+    while (!engine.isParked && engine.document.endedAt === null && engine.state !== until) {
+      const decision = await driver.decide({
+        event: {
+          type: 'NEXT',
+          ...(options.force === undefined ? {} : { force: options.force }),
+          ...(options.reason === undefined ? {} : { reason: options.reason }),
+        },
+        by,
+        expect: null,
+      });
+      if (!decision.accepted) return refused(place, decision, engine.document, 'NEXT');
       await driver.drive();
-      while (!engine.isParked && engine.document.endedAt === null && engine.state !== until) {
-        const decision = await driver.decide({
-          event: {
-            type: 'NEXT',
-            ...(options.force === undefined ? {} : { force: options.force }),
-            ...(options.reason === undefined ? {} : { reason: options.reason }),
-          },
-          by,
-          expect: null,
-        });
-        if (!decision.accepted) return refused(place, decision, engine.document, 'NEXT');
-        await driver.drive();
-        if (statusOf(engine.document) !== EXIT.ok) break;
-      }
-      return null;
-    },
-    options.json === true,
+      if (statusOf(engine.document) !== EXIT.ok) break;
+    }
+    return null;
+  };
+  return await pastTheLock(
+    options.wait === true,
+    async () => await withDriver(place, planned, `running to ${until ?? 'allLive'}`, carry, options.json === true),
   );
 }
 

@@ -39,6 +39,8 @@ export interface SendOptions {
   choice?: string;
   question?: string;
   json?: boolean;
+  /** Waits for whoever drives instead of giving up. */
+  wait?: boolean;
 }
 
 export async function send(place: Place, word: string, options: SendOptions): Promise<ExitCode> {
@@ -67,9 +69,9 @@ export async function send(place: Place, word: string, options: SendOptions): Pr
       : event;
   // What was shown is what is meant: of two people who send NEXT at once, the second does not carry out the step after it. A
   // ROLLBACK is meant whatever happened meanwhile, and an ANSWER names its question.
-  const isBound = type !== 'ROLLBACK' && type !== 'ANSWER';
+  const isBound = type !== 'ROLLBACK' && type !== 'ANSWER' && options.wait !== true;
   const request: Request = { event: withNotes, by, expect: options.expect ?? (isBound ? document.rev : null) };
-  return await deliver(place, document, request, options.json === true);
+  return await deliver(place, document, request, options);
 }
 
 /** Hands the request to whoever drives, or becomes the driver; tries again while one is just coming or going. */
@@ -77,9 +79,10 @@ export async function deliver(
   place: Place,
   document: ReleaseDocument,
   request: Request,
-  json: boolean,
+  { json = false, wait = false }: Pick<SendOptions, 'json' | 'wait'>,
 ): Promise<ExitCode> {
   return await pastTheLock(
+    wait,
     async () =>
       (await throughDriver(place, document, request, json)) ?? (await asDriver(place, document, request, json)),
   );

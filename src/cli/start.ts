@@ -15,6 +15,7 @@ export interface StartOptions {
   reason?: string;
   force?: string[];
   json?: boolean;
+  wait?: boolean;
 }
 
 /** `inspect` sees the plan before anybody is asked, and may refuse it by throwing. */
@@ -26,7 +27,7 @@ export async function start(
   if ((options.force?.length ?? 0) > 0 && options.reason === undefined) {
     throw new UsageError('NO_REASON', 'An override needs its reason: --force=WHAT --reason "…". Nothing was changed.');
   }
-  const plan = await planRelease(place, options);
+  const plan = await pastTheLock(options.wait === true, () => planRelease(place, options));
   inspect(plan.input);
   const paint = terminal().errPaint;
   const { version, before, topology } = plan.input;
@@ -40,7 +41,7 @@ export async function start(
     plan.input.kind === 'rollback' ? `Plan the way back to ${version}?` : `Plan the release of ${version}?`,
     options.yes === true,
   );
-  await pastTheLock(() => storeRelease(place, plan));
+  await pastTheLock(options.wait === true, () => storeRelease(place, plan));
   showResult(place, options.json === true);
   return EXIT.ok;
 }

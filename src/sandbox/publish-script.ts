@@ -20,6 +20,8 @@ export interface PublishKnobs {
   PRINT_MB?: number;
   /** Never ends, before anything is changed. */
   HANG?: 1;
+  /** Prints a line every tenth of a second, for so many seconds. */
+  TICK?: number;
   /** Leaves a process behind that holds what publish.sh prints to. */
   DAEMON?: 1;
   /** Reads a further answer from the terminal, which it does not have. */
@@ -66,7 +68,7 @@ version=$(git describe --tags --exact-match --match 'v*' 2>/dev/null) ||
   version=$(git describe --tags --always --match 'v*') || exit 1
 build=$(git rev-parse --short=7 HEAD) || exit 1
 
-EXIT_WITH= EXIT_AFTER= SLEEP_BEFORE= SLEEP_AFTER= ASK_AGAIN= PRINT_MB= HANG= DAEMON= ASK_TERMINAL= PATIENCE_MS=10000
+EXIT_WITH= EXIT_AFTER= SLEEP_BEFORE= SLEEP_AFTER= ASK_AGAIN= PRINT_MB= HANG= TICK= DAEMON= ASK_TERMINAL= PATIENCE_MS=10000
 for knobs in "$dir/../../publish-knobs.sh" "$dir/publish-knobs.sh"; do
   if [ -f "$knobs" ]; then . "$knobs"; fi
 done
@@ -103,6 +105,14 @@ if [ -n "$ASK_TERMINAL" ]; then
   read -r answer < /dev/tty || exit 1
 fi
 if [ -n "$DAEMON" ]; then setsid "$dir/quickpay" -wait 1 1 60000 & fi
+if [ -n "$TICK" ]; then
+  ticks=0
+  while [ "$ticks" -lt $((TICK * 10)) ]; do
+    ticks=$((ticks + 1))
+    echo "tick $ticks of $((TICK * 10))"
+    sleep 0.1
+  done
+fi
 if [ -n "$HANG" ]; then while :; do sleep 1; done; fi
 if [ -n "$EXIT_WITH" ]; then
   echo "$server could not be reached." >&2

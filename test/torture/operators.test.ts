@@ -1,7 +1,6 @@
 /** Two people, two terminals, two control machines: one of them drives, the others are told who, and who was deposed does nothing more. */
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from 'vitest';
 import { readOwner } from '../../src/nginx/owner.ts';
 import { localHost } from '../../src/hosts/local.ts';
@@ -89,6 +88,18 @@ describe('one control machine', () => {
     expect([resumed.status, on.document().snapshot.value]).toEqual([0, 'verified']);
   }, 60_000);
 
+  test('--wait waits for whoever drives, says so, and goes on when it is free', async () => {
+    on = await stage({ soakMs: 2_500 });
+    await on.walkTo(await on.start(), 'app1Live');
+    await on.leave();
+    const first = on.begin('send', 'NEXT', '--yes');
+    await expect.poll(() => on?.document().snapshot.value, { timeout: 10_000 }).toBe('verifying');
+    const waited = await on.flow('run', '--until', 'app2Published', '--yes', '--wait');
+    expect([waited.status, on.document().snapshot.value], waited.err).toEqual([0, 'app2Published']);
+    expect(waited.err).toContain(`process ${first.child.pid}`);
+    expect((await first.ended).status).toBe(0);
+  }, 60_000);
+
   test('a killed driver leaves the lock free for the next at once', async () => {
     on = await stage({ soakMs: 60_000 });
     await on.walkTo(await on.start(), 'app1Live');
@@ -97,7 +108,6 @@ describe('one control machine', () => {
     await expect.poll(() => on?.document().snapshot.value, { timeout: 10_000 }).toBe('verifying');
     first.child.kill('SIGKILL');
     await first.ended;
-    await delay(0);
     const rolledBack = await on.flow('send', 'ROLLBACK', '--yes');
     expect(rolledBack.status, rolledBack.err).toBe(7);
   }, 60_000);
