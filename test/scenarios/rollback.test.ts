@@ -1,5 +1,7 @@
 /** ROLLBACK from every production state, under load: what is in rotation and what each server runs afterwards. */
 import { afterEach, describe, expect, test } from 'vitest';
+import { peekJob } from '../../src/hosts/jobs.ts';
+import type { Driver } from '../../src/release/drive.ts';
 import { git, stage, type Stage } from './stage.ts';
 
 let on: Stage | undefined;
@@ -108,6 +110,88 @@ describe('ROLLBACK by hand', () => {
   }, 60_000);
 });
 
+describe('ROLLBACK while a step works', () => {
+  /** What a step has told so far. */
+  const said = (at: Stage, step: string): string =>
+    at.told.map((one) => (one.kind === 'progress' && one.step === step ? `${one.progress.text}\n` : '')).join('');
+
+  /** NEXT, and ROLLBACK as soon as the step that it began is in the middle of its work. */
+  async function rollBackIn(
+    at: Stage,
+    driver: Driver,
+    step: string,
+    isInTheMiddle: () => Promise<boolean> | boolean,
+  ): Promise<void> {
+    const working = at.send(driver, { type: 'NEXT' });
+    await expect.poll(isInTheMiddle, { timeout: 10_000, interval: 5 }).toBe(true);
+    expect(driver.engine.state).toBe(step);
+    const by = { user: 'second', host: 'here', via: 'second terminal' };
+    const decision = await driver.decide({ event: { type: 'ROLLBACK', reason: 'a test' }, by, expect: null });
+    expect(decision.accepted, JSON.stringify(decision)).toBe(true);
+    await working;
+    expect(steps(at)).not.toContain(step);
+  }
+
+  const published = async (at: Stage): Promise<number[]> =>
+    await Promise.all(['app1', 'app2'].map((name) => at.sandbox.publishCount(name)));
+
+  test('in the middle of a drain leaves the requests under way alone, and publishes nothing', async () => {
+    on = await stage();
+    const at = on;
+    await at.load();
+    const driver = await at.start();
+    await at.walkTo(driver, 'tagged');
+    const underWay = Promise.all(
+      [1, 2, 3, 4].map(() => fetch(`${at.sandbox.url}/slow?ms=5000`, { headers: { connection: 'close' } })),
+    );
+    await rollBackIn(at, driver, 'drainingApp1', () => said(at, 'drainingApp1').includes(' old workers left'));
+    expect((await underWay).map(({ status }) => status)).toEqual([200, 200, 200, 200]);
+    await expectOldEverywhere(at, { served: false });
+    expect(await published(at)).toEqual([0, 0]);
+  }, 60_000);
+
+  test('in the middle of a publish moves the traffic at once, and lets the publish come to its end first', async () => {
+    on = await stage();
+    const at = on;
+    await at.load();
+    const driver = await at.start();
+    await at.walkTo(driver, 'app1Drained');
+    await at.sandbox.publishKnobs({ SLEEP_AFTER: 4 });
+    const { world } = driver;
+    const job = `${at.document().id}/app1/publishingApp1.1`;
+    const begun = async () => (await at.sandbox.publishCount('app1')) === 1;
+    const moved = expect
+      .poll(() => driver.engine.context.rollback?.moved === true, { timeout: 20_000, interval: 20 })
+      .toBe(true)
+      .then(async () => (await peekJob(world.host, world.jobs, job)).state);
+    await rollBackIn(at, driver, 'publishingApp1', begun);
+    // When traffic had moved, the publish was still at work; afterwards it had ended well, and was published over.
+    expect(await moved).toBe('running');
+    expect(await peekJob(world.host, world.jobs, job)).toMatchObject({ state: 'done', status: 0 });
+    expect(said(at, 'restoringApp1')).toContain(`${job} is still at work; it is waited for`);
+    await expectOldEverywhere(at, { served: false });
+    expect(await published(at)).toEqual([2, 0]);
+  }, 60_000);
+
+  test.each([
+    { step: 'goingAllLive', middle: 'sbin/nginx -s reload', soaks: {} },
+    { step: 'watchingAll', middle: 's left of 60', soaks: { watchMs: 60_000 } },
+  ])(
+    'in the middle of $step, with the new version everywhere, restores every server',
+    async ({ step, middle, soaks }) => {
+      on = await stage(soaks);
+      const at = on;
+      await at.load();
+      const driver = await at.start();
+      await at.walkTo(driver, 'app2Published');
+      await rollBackIn(at, driver, step, () => driver.engine.state === step && said(at, step).includes(middle));
+      await expectOldEverywhere(at, { served: true });
+      expect(await published(at)).toEqual([2, 2]);
+    },
+    60_000,
+  );
+});
+
 describe('a failed publish', () => {
   test('of app1 leaves app1 without traffic, and ROLLBACK restores it', async () => {
     on = await stage();
@@ -145,6 +229,37 @@ describe('a failed publish', () => {
     await expectOldEverywhere(on, { served: true });
   }, 60_000);
 });
+
+test('a way back that cannot go on is stuck, and names the command that is taken there', async () => {
+  on = await stage({ config: { publish: { settle: '1s' } } });
+  await on.load();
+  const driver = await on.start();
+  await on.walkTo(driver, 'app1Published');
+  const { engine } = driver;
+  const expectStuck = (code: string, step: string) => {
+    expect([engine.state, engine.context.failure]).toEqual(['stuck', expect.objectContaining({ code, step })]);
+    expect(engine.context.failure?.message).toContain('flow send ROLLBACK');
+    expect(engine.context.failure?.message).not.toContain('flow send NEXT');
+  };
+  // Restored, but the process that answers says something else.
+  await on.sandbox.misbehaveServer('app1', { wrongVersion: true });
+  await on.send(driver, { type: 'ROLLBACK' });
+  expectStuck('VERSION_DIFFERS', 'restoringApp1');
+  await on.sandbox.misbehaveServer('app1', null);
+
+  // The one that serves turns ill while the other is restored.
+  await on.sandbox.publishKnobs({ SLEEP_AFTER: 2 });
+  const working = on.send(driver, { type: 'ROLLBACK' });
+  await expect.poll(() => on?.sandbox.publishCount('app1'), { timeout: 10_000 }).toBe(3);
+  await on.sandbox.misbehaveServer('app2', { unhealthy: true });
+  await working;
+  expectStuck('SERVER_UNHEALTHY', 'rejoiningApp1');
+  expect(engine.context.failure?.message).toContain('Traffic stays on app2.');
+  await on.sandbox.publishKnobs(null);
+  await on.sandbox.misbehaveServer('app2', null);
+  await on.send(driver, { type: 'ROLLBACK' });
+  await expectOldEverywhere(on, { served: false });
+}, 60_000);
 
 test('a bad soak rolls back by itself', async () => {
   on = await stage({ soakMs: 20_000 });
