@@ -434,6 +434,8 @@ async function gitsIn(host: Host, dir: string): Promise<string[] | null> {
     if (line.includes(' --no-optional-locks ')) continue;
     const [pid = ''] = line.split(' ', 1);
     const cwd = await host.run(['readlink', `/proc/${pid}/cwd`]);
+    // Ended meanwhile, as most of them do: whoever holds the lock for longer than that is still there.
+    if (cwd.status !== 0 && (await host.run(['test', '-e', `/proc/${pid}`])).status === 1) continue;
     const elsewhere = cwd.status === 0 && !`${cwd.stdout.trim()}/`.startsWith(`${dir}/`) && !line.includes(dir);
     if (!elsewhere) found.push(`process ${line}`);
   }
