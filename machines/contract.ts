@@ -208,7 +208,7 @@ export interface StepContracts {
     output: { outcome: 'done'; evidence: DrainEvidence };
   };
   soak: {
-    input: StepInput & { serving: string[]; baseline: Rates | null };
+    input: StepInput & { serving: string[] };
     output:
       | { outcome: 'good'; evidence: SoakEvidence }
       | { outcome: 'bad'; evidence: SoakEvidence; because: string }

@@ -139,11 +139,7 @@ const failedSwitch = (step: string, before: string): never =>
   ] as never;
 
 /** The soak of one state: good goes on; bad rolls back by itself or holds; neither asks. */
-function soaking(
-  step: string,
-  asking: string,
-  options: { serving: string[]; baselineStep: string; after: string; failed: string },
-): States {
+function soaking(step: string, asking: string, options: { serving: string[]; after: string; failed: string }): States {
   const serving = options.serving.join(' and ');
   const ask = (context: ReleaseContext, because: string): Question => ({
     id: `soakInconclusive.${step}.${context.attempts[step] ?? 1}`,
@@ -161,14 +157,7 @@ function soaking(
       invoke: {
         id: step,
         src: 'soak',
-        input: ({ context }): EffectInput<'soak'> => {
-          const drained = context.evidence[options.baselineStep];
-          return {
-            ...stepInput(step, context),
-            serving: options.serving,
-            baseline: drained !== undefined && 'ratesBefore' in drained ? drained.ratesBefore : null,
-          };
-        },
+        input: ({ context }) => ({ ...stepInput(step, context), serving: options.serving }),
         onDone: [
           {
             guard: ({ event }) => event.output.outcome === 'good',
@@ -338,7 +327,6 @@ export function rolloutStates(topology: Topology): { first: string; states: Stat
     ...rests(live, 'verifying'),
     ...soaking('verifying', 'askingSoak', {
       serving: [canary.server],
-      baselineStep: draining,
       after: 'verified',
       failed: live,
     }),
@@ -369,7 +357,6 @@ export function rolloutStates(topology: Topology): { first: string; states: Stat
       // All servers serve the new version; the logs are watched for a while against surprises (R5.2).
       ...soaking('watchingAll', 'askingWatch', {
         serving: topology.servers,
-        baselineStep: draining,
         after: 'mergingBack',
         failed: 'askingWatch',
       }),

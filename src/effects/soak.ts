@@ -5,6 +5,7 @@
  */
 import { posix } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { sameServers } from '../../machines/topology.ts';
 import type { CheckResult, SoakEvidence } from '../../machines/contract.ts';
 import { serverSettings } from '../config/settings.ts';
 import { ANSWERED, ANSWERED_5XX } from '../logs/access-log.ts';
@@ -94,7 +95,11 @@ export function soak(world: World): Effects['soak'] {
       if (round - checkedAt >= verify.every || (isLast && !isCheckedAtEnd)) {
         checkedAt = round;
         isCheckedAtEnd = isLast;
-        const failed = await runChecks(checks, ownRequests, progress);
+        const [failed, moved] = await Promise.all([
+          runChecks(checks, ownRequests, progress),
+          proxyMoved(world, input.serving),
+        ]);
+        if (moved !== null) return { outcome: 'ask', evidence: evidence(moved), because: moved };
         if (progress.failedInARow > verify.failuresTolerated) {
           return { outcome: 'bad', evidence: evidence(), because: checksFailed(failed, progress) };
         }
@@ -144,6 +149,17 @@ export function soak(world: World): Effects['soak'] {
     }
     return { outcome: 'good', evidence: evidence('no traffic was seen: judged by the checks alone') };
   };
+}
+
+/** What is observed counts only while the proxy serves those that are watched; null while it does, or cannot be looked at. */
+async function proxyMoved(world: World, serving: readonly string[]): Promise<string | null> {
+  const { servers, branch } = await world.proxy.observe();
+  if (servers === null || sameServers(servers, serving)) return null;
+  const { dir } = world.config.nginx;
+  return (
+    `Somebody switched the proxy during the soak: ${dir} is on ${branch ?? 'no branch'} (${servers.join(' and ')}), and should serve ` +
+    `${serving.join(' and ')}. What was observed since proves nothing. Put it back: git -C ${dir} switch ${world.proxy.branchFor(serving) ?? ''}, reload Nginx`
+  );
 }
 
 /**

@@ -5,6 +5,7 @@
 import semver from 'semver';
 import type { ReleaseInput } from '../../machines/contract.ts';
 import type { Verdict } from '../../machines/guards.ts';
+import { sameServers } from '../../machines/topology.ts';
 import { type LoadedConfig, loadConfig } from '../config/load.ts';
 import { serverSettings } from '../config/settings.ts';
 import { askVersion } from '../effects/probes.ts';
@@ -84,6 +85,7 @@ export async function planRelease(place: Place, options: StartOptions): Promise<
   refuseBad(place, version, options);
   const overridden = await assertRoutes(world, options);
   const { before, warnings } = await versionsBefore(world);
+  await refuseDegraded(world, before);
   if (theirs !== null) warnings.unshift(...(await behindRemote(world, theirs)));
   const servers = Object.keys(config.servers);
   return {
@@ -101,6 +103,26 @@ export async function planRelease(place: Place, options: StartOptions): Promise<
     warnings,
     overridden: { verdicts: overridden, reason: options.reason ?? null },
   };
+}
+
+/**
+ * A release begins with every server in rotation. One that was left out (by a rollback that held, say) runs a version that nobody
+ * trusts: putting it back by itself, as a rollback would, could give that version customers again.
+ */
+async function refuseDegraded(world: World, before: Record<string, string | null>): Promise<void> {
+  const { config } = world;
+  const all = Object.keys(config.servers);
+  const { servers: serving } = await world.proxy.observe();
+  if (serving === null || sameServers(serving, all)) return;
+  const out = all.filter((name) => !serving.includes(name));
+  const trusted = [...new Set(serving.map((name) => before[name] ?? null))];
+  const runs = listOf(out.map((name) => `${name} (it runs ${before[name] ?? 'nothing'})`));
+  const version = trusted.length === 1 && trusted[0] !== null ? trusted[0] : 'a version that you trust';
+  throw refused(
+    'FLEET_DEGRADED',
+    `The proxy serves only ${listOf(serving)}; out of rotation: ${runs}. A release begins with every server in rotation. Nothing was changed. ` +
+      `Publish ${version} to ${listOf(out)} by hand, then: git -C ${config.nginx.dir} switch ${world.proxy.branchFor(all) ?? 'master'}, reload Nginx, and: flow start`,
+  );
 }
 
 /** The last release. Throws FlowError RELEASE_RUNNING when it has not ended. */

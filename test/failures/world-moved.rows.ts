@@ -24,6 +24,16 @@ export const worldMovedRows = {
     serving: ['app2'],
     versions: { app1: 'v1.3.8', app2: 'v1.3.7' },
   },
+  proxySwitchedInSoak: {
+    situation: 'somebody switches the proxy by hand while the soak watches',
+    does: 'asks, because what is observed since proves nothing',
+    sees: 'Somebody switched the proxy during the soak: /opt/nginx is on yun-app2 (app2), and should serve app1',
+    run: 'flow send ANSWER again',
+    exit: 6,
+    rests: 'askingSoak',
+    serving: ['app2'],
+    versions: { app1: 'v1.3.8', app2: 'v1.3.7' },
+  },
   proxyRestarted: {
     situation: 'Nginx is stopped and started by hand between two steps',
     does: 'refuses to go on, because these workers are not those it switched',
@@ -34,6 +44,16 @@ export const worldMovedRows = {
     serving: ['app2'],
     versions: old,
     clientsMayFail: 'Nginx itself was stopped for a moment',
+  },
+  leftOut: {
+    situation: 'a server was left out of rotation before the release began',
+    does: 'plans nothing: that server runs a version nobody trusts, and a rollback could give it customers',
+    sees: 'The proxy serves only app2; out of rotation: app1 (it runs v1.3.7).',
+    run: 'git -C /opt/nginx switch master',
+    exit: 4,
+    rests: null,
+    serving: ['app2'],
+    versions: old,
   },
   serverRestarted: {
     situation: 'a server is restarted by hand, with the version it had',

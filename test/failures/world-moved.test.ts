@@ -59,6 +59,20 @@ failures('a world that moved', worldMovedRows, {
       expect((await on.flow('send', 'ROLLBACK', '--yes')).status).toBe(7);
     },
   },
+  proxySwitchedInSoak: {
+    stage: { soakMs: 60_000 },
+    async trouble(on) {
+      await walkTo(on, 'app1Live');
+      const soaking = on.begin('send', 'NEXT', '--yes');
+      await expect.poll(() => on.document().snapshot.value, { timeout: 10_000 }).toBe('verifying');
+      git(on.sandbox.nginxDir, 'switch', 'yun-app2');
+      nginx(on, '-s', 'reload');
+      return await soaking.ended;
+    },
+    async mended(on) {
+      expect((await on.flow('send', 'ROLLBACK', '--yes')).status).toBe(7);
+    },
+  },
   proxyRestarted: {
     async trouble(on) {
       await walkTo(on, 'app1Drained');
@@ -71,6 +85,18 @@ failures('a world that moved', worldMovedRows, {
       await on.flow('resume');
       expect((await on.flow('send', 'ANSWER', 'putBack', '--yes')).status).toBe(0);
       expect((await on.flow('send', 'NEXT', '--yes')).status).toBe(0);
+    },
+  },
+  leftOut: {
+    async trouble(on) {
+      git(on.sandbox.nginxDir, 'switch', 'yun-app2');
+      nginx(on, '-s', 'reload');
+      return await on.flow('start', '--yes');
+    },
+    async mended(on) {
+      git(on.sandbox.nginxDir, 'switch', 'master');
+      nginx(on, '-s', 'reload');
+      expect((await on.flow('start', '--yes')).status).toBe(0);
     },
   },
   serverRestarted: {
