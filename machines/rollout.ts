@@ -17,7 +17,7 @@ import {
   type States,
   stepInput,
 } from './chart.ts';
-import type { EffectInput, Question, ReleaseContext, StepFailure } from './contract.ts';
+import type { Question, ReleaseContext, StepFailure } from './contract.ts';
 import type { ReleaseEvent } from './events.ts';
 import { recheckStates } from './guards.ts';
 import { publishingState, unknownNow } from './publishing.ts';
