@@ -52,6 +52,7 @@ export const gitStartRows = {
 /** Branches, merges, commits and hooks. */
 export const gitTreeRows = {
   dirtyTree: {
+    thorough: true,
     situation: 'Your tree has changes that are not committed',
     does: 'releases all the same, and leaves your tree alone; merging master back (R5.3) is left to you',
     sees: 'develop does not contain master yet: your tree has changes that are not committed, and was not touched. The release is live all the same.',
@@ -59,6 +60,7 @@ export const gitTreeRows = {
     ...LIVE,
   },
   conflictBack: {
+    thorough: true,
     situation: 'master does not merge into develop at the end (R5.3)',
     does: 'undoes the merge in your tree; the release is live all the same, and the merge is left to you',
     sees: 'does not merge into develop: conflicts in ChangeLog.md. The merge was undone and no branch moved. The release is live all the same.',
@@ -73,6 +75,7 @@ export const gitTreeRows = {
     ...AT_PLANNED,
   },
   conflictMaster: {
+    thorough: true,
     situation: 'testing does not merge into master (R2.1)',
     does: 'undoes the merge and rests; the way out leads over develop and a new test, as nobody tested what is on master',
     sees: 'does not merge into master: conflicts in features.md. The merge was undone and no branch moved. master holds changes that were never tested.',
@@ -87,6 +90,7 @@ export const gitTreeRows = {
     ...AT_TESTED,
   },
   hookRefuses: {
+    thorough: true,
     situation: 'A hook of the project refuses a merge or a commit',
     does: "shows the hook's words and rests; nothing is left half done",
     sees: 'could not be merged into testing, git or a hook says: no merges on a Monday',
@@ -94,6 +98,7 @@ export const gitTreeRows = {
     ...AT_PLANNED,
   },
   hostileSubjects: {
+    thorough: true,
     situation:
       'Commits carry escape sequences, control characters, marks that turn text round, Markdown, or a whole mail',
     does: 'lists each as one harmless line; no terminal obeys them, and ChangeLog.md stays well-formed',
@@ -115,6 +120,7 @@ export const gitRemoteRows = {
     ...AT_TESTED,
   },
   remoteAway: {
+    thorough: true,
     situation: 'The remote does not answer when the test begins',
     does: 'rests before the test: no branch moved, nothing was published',
     sees: 'The remote cil could not be asked:',
@@ -136,6 +142,7 @@ export const gitRemoteRows = {
     ...AT_TESTED,
   },
   pushEnded: {
+    thorough: true,
     situation: 'git is ended in the middle of the push, before anything arrived; then you give up',
     does: 'ABORT puts master back and removes the tag, because the remote does not have them',
     sees: 'the tag v1.3.8 is removed',
@@ -154,6 +161,7 @@ export const gitRemoteRows = {
     ...UNTOUCHED,
   },
   tagElsewhere: {
+    thorough: true,
     situation: 'Somebody else makes the same tag during the release, here or on the remote',
     does: 'refuses to tag; a tag is never moved',
     sees: 'The tag v1.3.8 exists on cil already, at',
@@ -198,6 +206,7 @@ export const nothingBeforeRows = {
     clientsMayFail: 'nothing ran before',
   },
   newServer: {
+    thorough: true,
     situation: 'One server ran nothing before, and the release is rolled back',
     does: 'moves traffic to the other one; there is nothing to restore on the new one, so it stays out of rotation',
     sees: 'No version is known that ran on app1 before, so nothing was restored there: it stays out of rotation',

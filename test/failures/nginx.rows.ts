@@ -28,6 +28,7 @@ export const switchRows = {
     versions: CANARY,
   },
   zoneRekeyed: {
+    thorough: true,
     situation: 'the reload exits with 0, and Nginx refuses a `limit_req_zone` whose key has changed',
     does: 'believes the error log, and brings the files back',
     sees: 'limit_req "pay" uses the "$server_name" key while previously it used the "$binary_remote_addr" key It serves as before: traffic stays on app2',
@@ -38,6 +39,7 @@ export const switchRows = {
     versions: CANARY,
   },
   notPermitted: {
+    thorough: true,
     situation: 'nobody has permitted flow to reload Nginx',
     does: 'brings the files back; the workers stay',
     sees: 'Operation not permitted',
@@ -82,6 +84,7 @@ export const masterRows = {
     versions: OLD,
   },
   wayBackRed: {
+    thorough: true,
     situation: '`nginx -t` refuses the branch that ROLLBACK goes back to',
     does: 'leaves traffic where it is, and waits for the branch to be corrected',
     sees: 'It was not reloaded, its files are back on yun-app1, and traffic stays on app1. Correct it on the branch yun-app2 of /opt/nginx, leave the files on yun-app1, then: flow send ROLLBACK',
@@ -103,6 +106,7 @@ export const masterRows = {
     clientsMayFail: 'Nginx did not run',
   },
   wayBackReloaded: {
+    thorough: true,
     situation: 'all servers are overwritten, and somebody reloaded Nginx before ROLLBACK restores the first',
     does: 'publishes nothing over a drain that is not proven any more; ROLLBACK proves it again',
     sees: 'app2 was not published, because Nginx was reloaded or restarted by somebody else since it was switched',
@@ -136,6 +140,7 @@ export const drainRows = {
     versions: OLD,
   },
   neverEndsProceed: {
+    thorough: true,
     situation: 'a websocket stays open, and the operator says to proceed',
     does: 'goes on, and keeps the reason on record',
     sees: 'app1Drained',
@@ -156,6 +161,7 @@ export const drainRows = {
     versions: OLD,
   },
   movedMeanwhile: {
+    thorough: true,
     situation: 'somebody else switches Nginx to another branch while a drain is awaited',
     does: 'does not believe in the drain, and puts traffic back to where it was before the step',
     sees: 'after flow had sent the traffic to app2, and its files are those of app1 and app2 (branch master). Agree on who works on the proxy, then: flow send NEXT',

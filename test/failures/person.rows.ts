@@ -265,6 +265,7 @@ export const turnedBackRows = {
     versions: OLD,
   },
   rollbackAfterTheEnd: {
+    thorough: true,
     situation: 'ROLLBACK after the release has ended',
     does: 'names the command that goes back from there',
     sees: 'No release is running. The last one, v1.3.8, ended as allLive. Nothing was changed.',
@@ -289,6 +290,7 @@ export const interruptedRows = {
     versions: OLD,
   },
   forwardAgain: {
+    thorough: true,
     situation: 'Ctrl-C in a step after the first server is live',
     does: 'as before it; one Ctrl-C waits for a merge, and two leave it to end by itself',
     sees: 'Parked at publishingApp2. The publish goes on by itself, as a job. Nothing is lost.',
@@ -299,6 +301,7 @@ export const interruptedRows = {
     versions: { app1: 'v1.3.8', app2: 'v1.3.7' },
   },
   back: {
+    thorough: true,
     situation: 'Ctrl-C in a rollback',
     does: 'as in a step: `flow resume` goes on with the way back',
     sees: 'Parked at restoringApp1. The publish goes on by itself, as a job. Nothing is lost.',
@@ -367,6 +370,7 @@ export const racingRows = {
     versions: OLD,
   },
   nextAndRollbackInAStep: {
+    thorough: true,
     situation: 'two terminals send NEXT and ROLLBACK at once while a third drives a publish',
     does: 'NEXT is refused; ROLLBACK is taken by the third, and carried out even when the terminal that sent it is killed',
     sees: 'rolledBack: app1 and app2 serve what ran before',

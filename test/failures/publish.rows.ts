@@ -14,6 +14,7 @@ export const publishRows = {
     versions: untouched,
   },
   secondServerFails: {
+    thorough: true,
     situation: 'publish.sh fails for app2, after app1 went live',
     does: 'rests at verified; app1 goes on serving alone',
     sees: 'The publish of v1.3.8 to app2 ended with exit status 4. app2 receives no traffic, and nobody can say what it runs.',
@@ -34,6 +35,7 @@ export const publishRows = {
     versions: untouched,
   },
   hangsOnlyForAWhile: {
+    thorough: true,
     situation: 'a silent publish ends well after the operator said to wait',
     does: 'attaches to it again; the publish ran once',
     sees: 'app1Published',
@@ -54,6 +56,7 @@ export const publishRows = {
     versions: untouched,
   },
   hangsInTest: {
+    thorough: true,
     situation: 'publish.sh hangs on the test server',
     does: 'asks; when it is ended, the release is at planned and can be tested again',
     sees: 'has printed nothing for 1 s, and still runs',
@@ -72,6 +75,7 @@ export const publishRows = {
     versions: { app1: null, app2: 'v1.3.7' },
   },
   diesAtStart: {
+    thorough: true,
     situation: 'the new program ends while it starts',
     does: 'rests before the publish, and shows the end of what the program said',
     sees: 'panic: cannot read the configuration',
@@ -98,6 +102,7 @@ export const publishRows = {
     versions: { app1: 'v0.0.0', app2: 'v1.3.7' },
   },
   unhealthy: {
+    thorough: true,
     situation: 'the new version runs, and its health check stays red',
     does: 'rests before the publish',
     sees: 'app1 runs v1.3.8 but is not healthy',
@@ -114,6 +119,7 @@ export const publishRows = {
     versions: untouched,
   },
   asksTheTerminal: {
+    thorough: true,
     situation: 'publish.sh wants an answer from the terminal itself',
     does: 'has none to give: publish.sh ends, and the release rests before the publish',
     sees: 'Passphrase:',

@@ -16,6 +16,7 @@ export const soakRows = {
     ...ROLLED_BACK,
   },
   moreErrorsHeld: {
+    thorough: true,
     situation: 'The same, with verify.onBad: hold',
     does: 'rests with the traffic where it was, and leaves the decision to you',
     sees: 'Nothing is rolled back by itself: traffic stays on app1.',
@@ -33,6 +34,7 @@ export const soakRows = {
     clientsMayFail: 'both versions answer some requests with 500 themselves',
   },
   healthOnce: {
+    thorough: true,
     situation: 'A health check fails now and then, never more often in a row than verify.failuresTolerated',
     does: 'goes on; a soak never ends on a failed check, it waits for the next one',
     sees: 'failed; 0 errors in the logs',
@@ -68,6 +70,7 @@ export const soakRows = {
     ...ASKS,
   },
   missing: {
+    thorough: true,
     situation: 'The log is not there for longer than verify.blind',
     does: 'asks, and rolls nothing back',
     sees: 'quickpay.log) is missing: after',
@@ -81,6 +84,7 @@ export const soakRows = {
     ...VERIFIED,
   },
   emptied: {
+    thorough: true,
     situation:
       'The log is emptied in the middle of a soak, and binary data and a line without an end are written to it',
     does: 'goes on, and says that lines may be missing',
@@ -88,6 +92,7 @@ export const soakRows = {
     ...VERIFIED,
   },
   noTraffic: {
+    thorough: true,
     situation: 'No request comes in during the whole soak, and no checks are configured',
     does: 'asks: silence proves nothing',
     sees: 'No request came in 0.6 s, and no checks are configured (verify.checks): the soak can say neither good nor bad.',

@@ -14,8 +14,8 @@ export function failuresPage(groups: readonly (readonly [heading: string, rows: 
   });
   return `# When things go wrong
 
-Every row is a test on a real sandbox (real git, real Nginx, real servers, clients at work): \`test/failures/\`. The texts are
-those that are printed. The page is written from the rows: \`npx vitest run test/failures/table.test.ts -u\`.
+Every row is a test on a real sandbox (real git, real Nginx, real servers, clients at work): \`test/failures/\`, all of them run by
+\`npm run failures\`, most by \`npm test\`. The texts are those that are printed. The page is written from the rows: \`npx vitest run test/failures/table.test.ts -u\`.
 
 Traffic is never on a server that failed. Where a row does not say otherwise, no client sees an error.
 

@@ -15,6 +15,7 @@ export const worldMovedRows = {
     versions: old,
   },
   proxySwitchedInAStep: {
+    thorough: true,
     situation: 'flow is killed in the soak, and somebody switches the proxy by hand',
     does: 'resumes nothing until that is answered',
     sees: 'proxy: it should serve app1, but its configuration is that of app2 (branch yun-app2)',
@@ -56,6 +57,7 @@ export const worldMovedRows = {
     versions: old,
   },
   serverRestarted: {
+    thorough: true,
     situation: 'a server is restarted by hand, with the version it had',
     does: 'goes on: it runs what is believed, and is healthy',
     sees: 'app1Published',
@@ -77,6 +79,7 @@ export const worldMovedRows = {
     clientsMayFail: 'app2 alone served, and somebody restarted it',
   },
   versionChangedInAStep: {
+    thorough: true,
     situation: 'flow is killed in the soak, and somebody publishes another version to the server that serves',
     does: 'resumes nothing until it is put right, rolled back or overridden',
     sees: 'app1: it should run v1.3.8, but app1 runs v1.3.6',
@@ -98,6 +101,7 @@ export const worldMovedRows = {
     versions: old,
   },
   tagDeleted: {
+    thorough: true,
     situation: "the release's tag is deleted before the publish",
     does: 'refuses to publish',
     sees: 'and is gone',

@@ -97,26 +97,6 @@ describe('a release by hand', () => {
     expect([stale.status, stale.err]).toEqual([4, expect.stringContaining('revision')]);
   });
 
-  test('is killed in the middle of a publish, and resumed: the publish ran once', async () => {
-    const at = await world();
-    const { projectDir } = at;
-    await flow(projectDir, 'start', '--to', 'v1.3.8', '--yes');
-    await walk(projectDir, 'tested', 'tagged', 'app1Drained');
-    await at.publishKnobs({ SLEEP_AFTER: 2 });
-    const sending = begin(projectDir, 'send', 'NEXT', '--yes');
-    await expect.poll(async () => await at.publishCount('app1'), { timeout: 10_000 }).toBe(1);
-    sending.child.kill('SIGKILL');
-    await sending.ended;
-    const status = await flow(projectDir, 'status');
-    expect(status.out).toContain('UNWATCHED');
-    const next = await flow(projectDir, 'send', 'NEXT', '--yes');
-    expect(next.status).toBe(4);
-    const resumed = await flow(projectDir, 'resume', '--yes');
-    expect(resumed.status, resumed.err).toBe(0);
-    expect((await stateOf(projectDir)).value).toBe('app1Published');
-    expect(await at.publishCount('app1')).toBe(1);
-  }, 60_000);
-
   test('takes ROLLBACK from a second terminal in the middle of a soak', async () => {
     const at = await world({ soakMs: 60_000 });
     const { projectDir } = at;
@@ -132,22 +112,6 @@ describe('a release by hand', () => {
     expect([await at.runningVersion('app1'), await at.runningVersion('app2')]).toEqual(['v1.3.7', 'v1.3.7']);
     const history = await flow(projectDir, 'history');
     expect(history.out).toContain('customers call');
-  }, 60_000);
-
-  test('is parked by Ctrl-C in a publish, which goes on by itself', async () => {
-    const at = await world();
-    const { projectDir } = at;
-    await flow(projectDir, 'start', '--to', 'v1.3.8', '--yes');
-    await walk(projectDir, 'tested', 'tagged', 'app1Drained');
-    await at.publishKnobs({ SLEEP_AFTER: 2 });
-    const sending = begin(projectDir, 'send', 'NEXT', '--yes');
-    await expect.poll(async () => await at.publishCount('app1'), { timeout: 10_000 }).toBe(1);
-    sending.child.kill('SIGINT');
-    const parked = await sending.ended;
-    expect([parked.status, parked.err]).toEqual([130, expect.stringContaining('goes on by itself')]);
-    const resumed = await flow(projectDir, 'resume', '--yes');
-    expect(resumed.status, resumed.err).toBe(0);
-    expect(await at.publishCount('app1')).toBe(1);
   }, 60_000);
 
   test('is parked by Ctrl-C in a soak, which counts only what was observed, and resumed', async () => {

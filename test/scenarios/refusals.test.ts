@@ -23,26 +23,6 @@ async function expectRefused(at: Stage, driver: Driver, guard: string): Promise<
   return verdict?.because ?? '';
 }
 
-test('refuses NEXT at app1Drained after the proxy was put back by hand, and goes on once it is put right', async () => {
-  on = await stage();
-  const driver = await on.start();
-  await on.walkTo(driver, 'app1Drained');
-  git(on.sandbox.nginxDir, 'switch', 'master');
-  execFileSync('sbin/nginx', ['-s', 'reload'], { cwd: on.sandbox.nginxDir });
-  expect(await expectRefused(on, driver, 'proxyAsBelieved')).toContain('app1 and app2');
-  expect(await on.sandbox.publishCount('app1')).toBe(0);
-
-  expect((await on.send(driver, { type: 'RECHECK' })).accepted).toBe(true);
-  expect(driver.engine.state).toBe('askingWorldMoved');
-  const question = driver.engine.context.question?.id ?? '';
-  const wrong = await on.send(driver, { type: 'ANSWER', question: 'another', choice: 'putBack' });
-  expect(wrong.accepted).toBe(false);
-  await on.send(driver, { type: 'ANSWER', question, choice: 'putBack' });
-  expect(driver.engine.state).toBe('app1Drained');
-  expect(git(on.sandbox.nginxDir, 'branch', '--show-current')).toBe('yun-app2');
-  await on.walkTo(driver, 'app1Published');
-}, 60_000);
-
 test('refuses NEXT at app1Drained when Nginx was reloaded by somebody else with other files in between', async () => {
   on = await stage();
   const driver = await on.start();

@@ -34,34 +34,40 @@ const steps = (at: Stage): string[] =>
     .history.filter(({ event }) => event === 'done')
     .map(({ from }) => from ?? '');
 
+/** `npm run failures` takes all of them; `npm test` the one that is furthest in each half of a release. */
+const quick = <Case extends { from: string }>(cases: Case[]): Case[] =>
+  process.env.FAILURES === 'all' ? cases : cases.filter(({ from }) => from.endsWith('Published'));
+
 describe('ROLLBACK by hand', () => {
-  test.each([
-    { from: 'app1Drained', served: false, then: ['movingBack'], published: [0, 0] },
-    {
-      from: 'app1Published',
-      served: false,
-      then: ['movingBack', 'drainingBackApp1', 'restoringApp1', 'rejoiningApp1'],
-      published: [2, 0],
-    },
-    {
-      from: 'app1Live',
-      served: true,
-      then: ['movingBack', 'drainingBackApp1', 'restoringApp1', 'rejoiningApp1'],
-      published: [2, 0],
-    },
-    {
-      from: 'verified',
-      served: true,
-      then: ['movingBack', 'drainingBackApp1', 'restoringApp1', 'rejoiningApp1'],
-      published: [2, 0],
-    },
-    {
-      from: 'app2Published',
-      served: true,
-      then: ['restoringApp2', 'movingBack', 'drainingBackApp1', 'restoringApp1', 'rejoiningApp1'],
-      published: [2, 2],
-    },
-  ])(
+  test.each(
+    quick([
+      { from: 'app1Drained', served: false, then: ['movingBack'], published: [0, 0] },
+      {
+        from: 'app1Published',
+        served: false,
+        then: ['movingBack', 'drainingBackApp1', 'restoringApp1', 'rejoiningApp1'],
+        published: [2, 0],
+      },
+      {
+        from: 'app1Live',
+        served: true,
+        then: ['movingBack', 'drainingBackApp1', 'restoringApp1', 'rejoiningApp1'],
+        published: [2, 0],
+      },
+      {
+        from: 'verified',
+        served: true,
+        then: ['movingBack', 'drainingBackApp1', 'restoringApp1', 'rejoiningApp1'],
+        published: [2, 0],
+      },
+      {
+        from: 'app2Published',
+        served: true,
+        then: ['restoringApp2', 'movingBack', 'drainingBackApp1', 'restoringApp1', 'rejoiningApp1'],
+        published: [2, 2],
+      },
+    ]),
+  )(
     'from $from brings the old version back everywhere',
     async ({ from, served, then, published }) => {
       on = await stage();
