@@ -247,7 +247,7 @@ export const turnedBackRows = {
   abort: {
     situation: 'ABORT at `planned`, `tested` or `tagged`',
     does: 'ends the release; production is untouched, and what is pushed stays',
-    sees: 'v1.3.9 and master are pushed to cil and stay',
+    sees: 'v1.3.9 and master, which are pushed to cil',
     run: 'flow start',
     exit: 0,
     rests: 'aborted',
