@@ -97,7 +97,7 @@ export function soak(world: World): Effects['soak'] {
         isCheckedAtEnd = isLast;
         const [failed, moved] = await Promise.all([
           runChecks(checks, ownRequests, progress),
-          proxyMoved(world, input.serving),
+          proxyMoved(world, input.serving, tools.signal),
         ]);
         if (moved !== null) return { outcome: 'ask', evidence: evidence(moved), because: moved };
         if (progress.failedInARow > verify.failuresTolerated) {
@@ -152,9 +152,17 @@ export function soak(world: World): Effects['soak'] {
 }
 
 /** What is observed counts only while the proxy serves those that are watched; null while it does, or cannot be looked at. */
-async function proxyMoved(world: World, serving: readonly string[]): Promise<string | null> {
-  const { servers, branch } = await world.proxy.observe();
-  if (servers === null || sameServers(servers, serving)) return null;
+async function proxyMoved(world: World, serving: readonly string[], signal: AbortSignal): Promise<string | null> {
+  const seesOther = async () => {
+    const { servers, branch } = await world.proxy.observe();
+    return servers === null || sameServers(servers, serving) ? null : { servers, branch };
+  };
+  if ((await seesOther()) === null) return null;
+  // Looked at twice: in the middle of somebody's git switch the files are of one branch and HEAD is of another.
+  await delay(TICK_MS, undefined, { signal });
+  const seen = await seesOther();
+  if (seen === null) return null;
+  const { servers, branch } = seen;
   const { dir } = world.config.nginx;
   return (
     `Somebody switched the proxy during the soak: ${dir} is on ${branch ?? 'no branch'} (${servers.join(' and ')}), and should serve ` +

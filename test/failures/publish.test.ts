@@ -119,7 +119,10 @@ failures('a publish', publishRows, {
       await expect.poll(() => on.sandbox.serverPid('app1')).toBeNull();
       return await on.flow('send', 'NEXT', '--yes');
     },
-    mended: rollsBack,
+    async mended(on) {
+      await on.sandbox.misbehaveServer('app1', null);
+      await rollsBack(on);
+    },
   },
   wrongVersion: {
     stage: { config: { publish: { settle: '1s' } } },

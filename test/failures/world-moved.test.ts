@@ -4,7 +4,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { git, type Stage } from '../scenarios/stage.ts';
-import { failures } from './failure.ts';
+import { answering, failures } from './failure.ts';
 import { worldMovedRows } from './world-moved.rows.ts';
 
 const nginx = (on: Stage, ...args: string[]) => execFileSync('sbin/nginx', args, { cwd: on.sandbox.nginxDir });
@@ -67,7 +67,10 @@ failures('a world that moved', worldMovedRows, {
       await expect.poll(() => on.document().snapshot.value, { timeout: 10_000 }).toBe('verifying');
       git(on.sandbox.nginxDir, 'switch', 'yun-app2');
       nginx(on, '-s', 'reload');
-      return await soaking.ended;
+      const ended = await soaking.ended;
+      // A hand's reload returns before the old workers have closed their listeners.
+      await expect.poll(() => answering(on.sandbox.url), { timeout: 10_000 }).toEqual(['app2']);
+      return ended;
     },
     async mended(on) {
       expect((await on.flow('send', 'ROLLBACK', '--yes')).status).toBe(7);
