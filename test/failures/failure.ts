@@ -63,24 +63,20 @@ export function failures<Rows extends FailureRows>(
       const row: FailureRow | undefined = rows[name];
       if (row === undefined || (row.thorough === true && !ALL)) continue;
       const { trouble, mended, ...options } = tests[name];
-      test(
-        `${row.situation}: ${row.does}`,
-        async () => {
-          on = await stage(options.stage);
-          await on.load({ ratePerSecond: CLIENTS_PER_SECOND });
-          const ended = await trouble(on);
-          await expectAsTold(on, row, ended);
-          await on.leave();
-          await mended?.(on);
-          const totals = await on.calm();
-          if (row.clientsMayFail === undefined) expect(totals.failed, JSON.stringify(totals.failures)).toBe(0);
-          else
-            process.stdout.write(
-              `${row.situation}: ${totals.failed} of ${totals.requests} requests failed: ${row.clientsMayFail}\n`,
-            );
-        },
-        90_000,
-      );
+      test(`${row.situation}: ${row.does}`, async () => {
+        on = await stage(options.stage);
+        await on.load({ ratePerSecond: CLIENTS_PER_SECOND });
+        const ended = await trouble(on);
+        await expectAsTold(on, row, ended);
+        await on.leave();
+        await mended?.(on);
+        const totals = await on.calm();
+        if (row.clientsMayFail === undefined) expect(totals.failed, JSON.stringify(totals.failures)).toBe(0);
+        else
+          process.stdout.write(
+            `${row.situation}: ${totals.failed} of ${totals.requests} requests failed: ${row.clientsMayFail}\n`,
+          );
+      }, 90_000);
     }
   });
 }
