@@ -201,10 +201,11 @@ const machines = new Map<string, ReleaseMachine>();
 
 function generate(topology: Topology) {
   const rollout = rolloutStates(topology);
+  const empty = firstContext(emptyInput(topology));
   return foundation.createMachine({
     id: machineId(topology),
-    // `transition()` evaluates the context without input when it restores, so this has to be total.
-    context: ({ input }) => firstContext((input as ReleaseInput | undefined) ?? emptyInput(topology)),
+    // `transition()` evaluates the context without input every time, so this has to be total, and should cost nothing.
+    context: ({ input }) => ((input as ReleaseInput | undefined) === undefined ? empty : firstContext(input)),
     initial: 'planned',
     states: { ...preparingStates(rollout.first), ...rollout.states, ...returningStates(topology) },
   });

@@ -2,7 +2,7 @@
 import { afterEach, expect, test } from 'vitest';
 import { readLatest } from '../../src/release/read.ts';
 import { type Arena, arena } from './release.ts';
-import { FULL, report } from './report.ts';
+import { FULL, report, rounds } from './report.ts';
 import { drawn } from './simulation/effects.ts';
 
 const SEED = Number(process.env.TORTURE_SEED ?? 20_261_123);
@@ -40,7 +40,7 @@ test('dies after a push, a publish and a switch, before their outcome is on disk
   await on.expectAllLive(version);
 }, 120_000);
 
-test.each(FULL ? [5] : [])(
+test.each(FULL ? [rounds(5)] : [])(
   'dies before and after each commit, %i times',
   async (times) => {
     on = await arena();
@@ -68,7 +68,7 @@ test.each(FULL ? [5] : [])(
 
 test('dies at random instants', async () => {
   on = await arena();
-  const wanted = FULL ? 200 : 4;
+  const wanted = FULL ? rounds(200) : 4;
   let kills = 0;
   let releases = 0;
   while (kills < wanted) {

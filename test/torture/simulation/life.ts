@@ -48,7 +48,7 @@ export async function live(options: Options): Promise<Life> {
   const moments: Moments = {
     pass() {
       moment += 1;
-      if (cuts(moment)) throw new PowerCut();
+      if (cuts(moment)) throw PowerCut.here;
     },
   };
   // Time is counted, not read.
@@ -65,9 +65,11 @@ export async function live(options: Options): Promise<Life> {
   };
   let disk = firstDocument(input, { project: 'p', by: BY, config: { file: 'f', hash: 'h', pinned: {} } }, clock);
   const states = [disk.snapshot.value];
+  let bytes = '';
   const openFile = (): ReleaseFile<ReleaseDocument> => {
     // Read as from a disk: what was not committed, and what is not JSON, is gone.
-    let data = JSON.parse(JSON.stringify(disk)) as ReleaseDocument;
+    if (bytes === '') bytes = JSON.stringify(disk);
+    let data = JSON.parse(bytes) as ReleaseDocument;
     return {
       get data() {
         return data;
@@ -78,6 +80,7 @@ export async function live(options: Options): Promise<Life> {
       commit(next) {
         moments.pass('before the commit');
         disk = next;
+        bytes = '';
         states.push(disk.snapshot.value);
         moments.pass('after the commit');
         data = next;

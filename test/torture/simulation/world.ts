@@ -7,8 +7,10 @@ import type { SwitchEvidence } from '../../../machines/contract.ts';
 import type { Facts } from '../../../machines/events.ts';
 import { sameServers } from '../../../machines/topology.ts';
 
-/** Thrown where the process dies: nothing of it may be caught by flow. */
-export class PowerCut extends Error {}
+/** Thrown where the process dies: nothing of it may be caught by flow. There is one, as a stack for each would take long. */
+export class PowerCut extends Error {
+  static readonly here = new PowerCut();
+}
 
 /** Where a life ends: at the n-th moment of the whole run, counted over all lives. */
 export interface Moments {
