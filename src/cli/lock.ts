@@ -25,7 +25,7 @@ export async function lock(place: Place, what: 'show' | 'take-over', options: Lo
   const there =
     owner === null
       ? 'Nobody owns the proxy.'
-      : `${owner.owner === ours ? 'This state folder owns the proxy' : `Another control machine owns the proxy (${owner.owner})`}: ${owner.who}, ${owner.release}, since ${owner.since}, epoch ${owner.epoch}.`;
+      : `${owner.owner === ours ? 'This state folder owns the proxy' : `Another control machine or state folder owns the proxy (${owner.owner})`}: ${owner.who}, ${owner.release}, since ${owner.since}, epoch ${owner.epoch}.`;
   if (what === 'show') {
     process.stdout.write(
       options.json === true

@@ -76,6 +76,7 @@ export function tag(world: World): Effects['tag'] {
       );
     }
     tools.signal.throwIfAborted();
+    await world.ownership.assert();
     tools.report({ kind: 'note', text: `git push --atomic ${remote} ${branches.master} ${version}` });
     try {
       await repository.pushAtomic(remote, [

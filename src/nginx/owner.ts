@@ -7,13 +7,14 @@
  * and who was deposed so starts nothing more. The epoch is the driver's own (store/lock.ts), so that an older driver of the same
  * folder is told from a newer one.
  */
+import { statSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { LockHeldError, messageOf, StateError } from '../errors.ts';
 import type { Host } from '../hosts/host.ts';
 import { quote } from '../hosts/jobs.ts';
 
 export interface Owner {
-  /** The state folder, with its machine. */
+  /** The state folder, with its machine (`ownerName`). */
   owner: string;
   epoch: number;
   /** The person, since when, and of which release; for others to read. */
@@ -30,8 +31,15 @@ export interface Ownership {
 /** For whoever only looks. */
 export const unowned: Ownership = { assert: () => Promise.resolve() };
 
-/** The name of a state folder that no other machine has. */
-export const ownerName = (stateDir: string): string => `${hostname()}:${stateDir}`;
+/**
+ * The name of a state folder that no other machine has, and no other folder that comes to lie at the same path: one that was moved
+ * away goes on under its own name, and a new one in its place knows neither its releases nor its epochs.
+ */
+export function ownerName(stateDir: string): string {
+  const place = `${hostname()}:${stateDir}`;
+  const folder = statSync(stateDir, { throwIfNoEntry: false });
+  return folder === undefined ? place : `${place}#${folder.ino}`;
+}
 
 const CALL_TIMEOUT_MS = 10_000;
 
@@ -90,7 +98,9 @@ export async function claim(
   }
   if (answer.word === 'held') {
     throw new LockHeldError(
-      answer.owner === null ? 'Another control machine drives this proxy.' : heldBy(answer.owner, nginxDir),
+      answer.owner === null
+        ? 'Another control machine or state folder drives this proxy.'
+        : heldBy(answer.owner, nginxDir),
     );
   }
   if (answer.word === 'newer') throw fenced(answer.owner, nginxDir);
@@ -111,8 +121,8 @@ export async function giveUp(host: Host, nginxDir: string, owner: string): Promi
 /** Who owns the proxy, and what can be done about it. */
 export function heldBy(owner: Owner, nginxDir: string): string {
   return (
-    `${owner.who} releases ${owner.release} through ${nginxDir} from another control machine (${owner.owner}, since ${owner.since}). ` +
-    'Nothing was started. When that machine is gone for good: flow lock take-over'
+    `${owner.who} releases ${owner.release} through ${nginxDir} from another control machine or state folder (${owner.owner}, since ${owner.since}). ` +
+    'Nothing was started. When nobody works there any more: flow lock take-over'
   );
 }
 

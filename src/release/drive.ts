@@ -50,6 +50,7 @@ export class Driver {
   readonly engine: Engine;
   readonly world: World;
   readonly #lock: Lock;
+  readonly #owner: string;
   readonly #place: Place;
   readonly #deciding = new Set<Promise<unknown>>();
   #owes = false;
@@ -61,9 +62,16 @@ export class Driver {
   #liveAt = 0;
   #closed = false;
 
-  private constructor(place: Place, id: string, lock: Lock, world: World, tell: (told: Told) => void) {
+  private constructor(
+    place: Place,
+    id: string,
+    { lock, owner }: { lock: Lock; owner: string },
+    world: World,
+    tell: (told: Told) => void,
+  ) {
     this.#place = place;
     this.#lock = lock;
+    this.#owner = owner;
     this.world = world;
     this.#tell = tell;
     this.engine = new Engine({
@@ -95,7 +103,6 @@ export class Driver {
     const config = document.config.pinned as Config;
     const { dir } = config.nginx;
     const host = localHost();
-    const owner = ownerName(place.stateDir);
     const lock = acquireLock(place.stateDir, {
       who: `${who.user}@${who.host}`,
       doing,
@@ -103,7 +110,9 @@ export class Driver {
     });
     try {
       const problems: string[] = [];
-      const ownership = await claim(
+      // Named while the lock is held, which is this folder's.
+      const owner = ownerName(place.stateDir);
+      const claimed = await claim(
         host,
         dir,
         {
@@ -115,10 +124,20 @@ export class Driver {
         },
         { force: false, tell: (text) => problems.push(text) },
       );
-      const world = openWorld(place, config, document, { epoch: lock.epoch, ownership });
+      const guard = () => {
+        lock.guard();
+      };
+      // Who has lost the lock here, or its folder, has lost the proxy as well.
+      const ownership = {
+        assert: async () => {
+          guard();
+          await claimed.assert();
+        },
+      };
+      const world = openWorld(place, config, document, { epoch: lock.epoch, ownership, guard });
       for (const text of problems)
         tell({ kind: 'progress', step: document.snapshot.value, progress: { kind: 'note', text } });
-      const driver = new Driver(place, document.id, lock, world, tell);
+      const driver = new Driver(place, document.id, { lock, owner }, world, tell);
       driver.#socket = await driver.#listen();
       return driver;
     } catch (error) {
@@ -208,8 +227,7 @@ export class Driver {
     await this.#socket?.close();
     this.#socket = null;
     const { dir } = this.world.config.nginx;
-    if (this.engine.document.endedAt !== null && !this.#closed)
-      await giveUp(this.world.host, dir, ownerName(this.#place.stateDir));
+    if (this.engine.document.endedAt !== null && !this.#closed) await giveUp(this.world.host, dir, this.#owner);
     this.#closed = true;
     this.#lock.release();
   }

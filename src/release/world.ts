@@ -11,12 +11,22 @@ import { statePaths } from '../store/state-folder.ts';
 import type { ReleaseDocument } from '../store/document.ts';
 import type { Place } from './locate.ts';
 
+/** What makes the difference between a driver and whoever only looks. */
+interface Driving {
+  epoch: number;
+  ownership: Ownership;
+  /** Throws StateError FENCED when the state folder is not the driver's any more. */
+  guard: () => void;
+}
+
+const ONLOOKER: Driving = { epoch: 0, ownership: unowned, guard: () => undefined };
+
 /** The world of one release. Without one (before it is planned) nothing can be checkpointed; only a driver owns the proxy. */
 export function openWorld(
   place: Place,
   config: Config,
   document: ReleaseDocument | null,
-  driver: { epoch: number; ownership: Ownership } = { epoch: 0, ownership: unowned },
+  driver: Driving = ONLOOKER,
 ): World {
   const host = localHost();
   const paths = statePaths(place.stateDir);
@@ -44,8 +54,10 @@ export function openWorld(
     checkpoint: {
       read: (name) => (document === null ? unplanned() : readProgress(place.stateDir, document.id, name)),
       write: (name, value) => {
-        if (document === null) unplanned();
-        else writeProgress(place.stateDir, document.id, name, value);
+        if (document === null) return unplanned();
+        // A folder that was moved away would be made anew by the checkpoint, and the checkpoint be lost with it.
+        driver.guard();
+        writeProgress(place.stateDir, document.id, name, value);
       },
     },
   };
