@@ -11,7 +11,7 @@ export default class ClosingLine implements Reporter {
     let failed = unhandled.length;
     let skipped = 0;
     for (const module of modules) {
-      if (module.errors().length > 0) failed += 1;
+      failed += [module, ...module.children.allSuites()].filter((each) => each.errors().length > 0).length;
       for (const test of module.children.allTests()) {
         const { state } = test.result();
         if (state === 'passed') passed += 1;

@@ -7,7 +7,7 @@ import { spawn } from 'node:child_process';
 import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, expect, test } from 'vitest';
 import { Driver } from '../../src/release/drive.ts';
 import { readLatest } from '../../src/release/read.ts';
 import { readDriver } from '../../src/store/driver.ts';
@@ -133,34 +133,32 @@ test.each(FULL ? [rounds(20)] : [])(
   300_000,
 );
 
-describe('a driver that was paused, and deposed meanwhile', () => {
-  const steps = ['drainingApp1', 'publishingApp1', 'goingLiveApp1', 'verifying', 'publishingApp2', 'goingAllLive'];
-  test.each(FULL ? steps : [])(
-    'stores nothing more: in %s',
-    async (step) => {
-      on = await arena();
-      const { stateDir } = on.place;
-      const version = await on.plan();
-      const driver = start(on, ['run', '--yes']);
-      await until(`it is at ${step}`, () => on !== undefined && stateOf(on) === step);
-      driver.child.kill('SIGSTOP');
-      const seen = readLatest(stateDir);
-      const refused = await run(on, 'run', '--yes');
-      expect([refused.status, refused.err]).toEqual([5, expect.stringContaining(String(driver.child.pid))]);
-      depose(stateDir);
-      await delay(FULL ? 5_000 : 500);
-      driver.child.kill('SIGCONT');
-      const ended = await driver.ended;
-      expect([ended.status, ended.err]).toEqual([74, expect.stringContaining('another flow took over')]);
-      expect(readLatest(stateDir)).toEqual(seen);
-      await on.carry(() => undefined);
-      await on.expectAllLive(version);
-      expectOneWriter(on);
-      report('writers', `paused in ${step}, deposed, woken: 74, nothing stored, resumed to allLive, each job once`);
-    },
-    120_000,
-  );
-});
+const STEPS = ['drainingApp1', 'publishingApp1', 'goingLiveApp1', 'verifying', 'publishingApp2', 'goingAllLive'];
+test.each(FULL ? STEPS : [])(
+  'a driver that was paused in %s, and deposed meanwhile, stores nothing more',
+  async (step) => {
+    on = await arena();
+    const { stateDir } = on.place;
+    const version = await on.plan();
+    const driver = start(on, ['run', '--yes']);
+    await until(`it is at ${step}`, () => on !== undefined && stateOf(on) === step);
+    driver.child.kill('SIGSTOP');
+    const seen = readLatest(stateDir);
+    const refused = await run(on, 'run', '--yes');
+    expect([refused.status, refused.err]).toEqual([5, expect.stringContaining(String(driver.child.pid))]);
+    depose(stateDir);
+    await delay(FULL ? 5_000 : 500);
+    driver.child.kill('SIGCONT');
+    const ended = await driver.ended;
+    expect([ended.status, ended.err]).toEqual([74, expect.stringContaining('another flow took over')]);
+    expect(readLatest(stateDir)).toEqual(seen);
+    await on.carry(() => undefined);
+    await on.expectAllLive(version);
+    expectOneWriter(on);
+    report('writers', `paused in ${step}, deposed, woken: 74, nothing stored, resumed to allLive, each job once`);
+  },
+  120_000,
+);
 
 test('a clock that jumps an hour ahead and back neither shortens a soak nor lets anybody in', async () => {
   const soakMs = 2_000;
