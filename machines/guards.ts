@@ -287,6 +287,11 @@ function nextRequires(context: Pick<ReleaseContext, 'topology'>): Record<string,
   return required;
 }
 
+/** The guards that NEXT has to pass in a state, by name; none where it has no guards. */
+export function nextGuards(state: string, context: Pick<ReleaseContext, 'topology'>): GuardId[] {
+  return [...new Set((nextRequires(context)[state] ?? []).map(({ guard }) => guard))];
+}
+
 /** What has to be looked at before NEXT can be judged at a milestone: no more, because every look takes time. */
 export interface Looks {
   proxy: boolean;

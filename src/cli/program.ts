@@ -7,6 +7,7 @@ import { EXIT, type ExitCode } from '../errors.ts';
 import { locate } from '../release/locate.ts';
 import { ending } from './ending.ts';
 import type { LockCommandOptions } from './lock.ts';
+import type { InspectOptions } from './inspect.ts';
 import type { ResumeOptions } from './resume.ts';
 import type { SendOptions } from './send.ts';
 import { terminal } from './terminal.ts';
@@ -23,6 +24,12 @@ const revision = (value: string): number => {
       'flow.revision',
       `error: --expect wants a revision, a whole number, not "${value}"`,
     );
+  return number;
+};
+const portNumber = (value: string): number => {
+  const number = Number(value);
+  if (!Number.isSafeInteger(number) || number < 1 || number > 65_535)
+    throw new CommanderError(EXIT.usage, 'flow.port', `error: --port wants a number from 1 to 65535, not "${value}"`);
   return number;
 };
 
@@ -79,6 +86,8 @@ export async function run(argv: string[]): Promise<ExitCode> {
   )
     .description('send an event to the release: it is decided, carried out and proven before this returns')
     .option('--question <id>', 'answer only this question')
+    .option('--inspect', 'show the release in a browser while it is carried out')
+    .addOption(new Option('--via <what>').choices(['inspector']).hideHelp())
     .action(async (event: string, choice: string | undefined, options: SendOptions) => {
       status = await (await import('./send.ts')).send(await place(), event, {
         ...options,
@@ -149,6 +158,17 @@ export async function run(argv: string[]): Promise<ExitCode> {
     .action(async (id: string | undefined, options: { json?: boolean; all?: boolean }) => {
       status = (await import('./history.ts')).history(await place(), id, options);
     });
+  program
+    .command('inspect')
+    .description('show the release in a browser: before, while and after it is carried out')
+    .option('--allow-send', 'let NEXT and ROLLBACK be sent from the page')
+    .option('--no-open', 'print the address, and start no browser')
+    .addOption(new Option('--port <number>', 'listen there instead of on a free port').argParser(portNumber))
+    .option('--json', 'the address as one JSON document')
+    .addOption(new Option('--beside-send').hideHelp())
+    .action(async (options: InspectOptions) => {
+      status = await (await import('./inspect.ts')).inspect(await place(), options);
+    });
   const lock = program.command('lock').description('who may drive the release');
   for (const what of ['show', 'take-over'] as const) {
     lock
@@ -213,7 +233,7 @@ export async function run(argv: string[]): Promise<ExitCode> {
   } catch (error) {
     // Commander has printed its own message by then; help and version are no errors.
     if (error instanceof CommanderError) {
-      if (error.code === 'flow.revision') process.stderr.write(`${error.message}\n`);
+      if (error.code.startsWith('flow.')) process.stderr.write(`${error.message}\n`);
       return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
     }
     return ending(error);

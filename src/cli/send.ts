@@ -24,6 +24,7 @@ import { refusalText } from '../views/verdicts.ts';
 import { confirm, edit } from './ask.ts';
 import { onLeaving, pastTheLock, showResult, withDriver } from './driving.ts';
 import { follower } from './follow.ts';
+import { inspectBeside } from './inspect/processes.ts';
 import { terminal } from './terminal.ts';
 
 /** For so long a driver that let go of us may take to end. */
@@ -41,6 +42,10 @@ export interface SendOptions {
   json?: boolean;
   /** Waits for whoever drives instead of giving up. */
   wait?: boolean;
+  /** Starts an inspector beside it. */
+  inspect?: boolean;
+  /** Who sends in its stead, for the history. */
+  via?: 'inspector';
 }
 
 export async function send(place: Place, word: string, options: SendOptions): Promise<ExitCode> {
@@ -48,11 +53,12 @@ export async function send(place: Place, word: string, options: SendOptions): Pr
   const document = readLatest(place.stateDir);
   if (document?.endedAt !== null) {
     if (type !== 'NEXT') throw noRelease(document, type);
+    if (options.inspect === true) await inspectBeside(place);
     return await (await import('./start.ts')).start(place, options);
   }
   checkForce(options);
   const event = eventOf(type, document, options);
-  const by = thisSender('command line');
+  const by = thisSender(options.via ?? 'command line');
   if (options.expect !== undefined && options.expect !== document.rev) {
     return refused(place, stale(document, options.expect), document, type);
   }
@@ -71,6 +77,7 @@ export async function send(place: Place, word: string, options: SendOptions): Pr
   // ROLLBACK is meant whatever happened meanwhile, and an ANSWER names its question.
   const isBound = type !== 'ROLLBACK' && type !== 'ANSWER' && options.wait !== true;
   const request: Request = { event: withNotes, by, expect: options.expect ?? (isBound ? document.rev : null) };
+  if (options.inspect === true) await inspectBeside(place);
   return await deliver(place, document, request, options);
 }
 
@@ -124,7 +131,7 @@ async function throughDriver(
   try {
     decision = await handOver(
       place.stateDir,
-      { ...request, by: { ...request.by, via: 'second terminal' } },
+      { ...request, by: { ...request.by, via: request.by.via === 'inspector' ? 'inspector' : 'second terminal' } },
       (told) => {
         shown.tell(told);
       },

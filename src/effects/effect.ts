@@ -8,6 +8,8 @@ import type { EffectInput, EffectName, EffectOutput } from '../../machines/contr
 export interface Progress {
   kind: 'note' | 'output' | 'figures';
   text: string;
+  /** How far a soak has come, for whoever draws it. */
+  soak?: { observedMs: number; windowMs: number };
 }
 
 export interface EffectTools {

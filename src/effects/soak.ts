@@ -135,7 +135,11 @@ export function soak(world: World): Effects['soak'] {
         world.checkpoint.write(name, progress);
       }
       tools.signal.throwIfAborted();
-      tools.report({ kind: 'figures', text: figures(input.step, progress, windowMs, seen) });
+      tools.report({
+        kind: 'figures',
+        text: figures(input.step, progress, windowMs, seen),
+        soak: { observedMs: Math.round(progress.observedMs), windowMs },
+      });
       const leftMs = isLast ? TICK_MS : windowMs - progress.observedMs;
       await delay(Math.max(1, Math.min(TICK_MS, leftMs)), undefined, { signal: tools.signal });
     }

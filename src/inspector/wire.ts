@@ -71,6 +71,8 @@ export interface Recording {
   project: string;
   kind: 'release' | 'rollback';
   version: string;
+  /** The versions the servers ran when it started, each once. */
+  before: string[];
   startedAt: string;
   endedAt: string | null;
   chart: ChartPicture;

@@ -281,7 +281,8 @@ export class Driver {
   #showLive(id: string, step: string, progress: Progress): void {
     if (progress.kind === 'output' || performance.now() - this.#liveAt < LIVE_EVERY_MS) return;
     this.#liveAt = performance.now();
-    writeLive(this.#place.stateDir, id, { step, text: progress.text, at: this.world.now().toISOString() });
+    const { text, soak } = progress;
+    writeLive(this.#place.stateDir, id, { step, text, soak: soak ?? null, at: this.world.now().toISOString() });
   }
 }
 

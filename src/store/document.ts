@@ -29,6 +29,17 @@ export interface HistoryEntry {
   /** What the step saw, or why it failed, in one line. */
   note: string | null;
   seconds: number | null;
+  /** How the servers stood afterwards: only what is otherwise than one entry before, so that long records stay short. */
+  stood?: Standing;
+}
+
+/** What is told of the servers at a commit, for the replay. A field that is left out is as it was. */
+export interface Standing {
+  /** Of the servers that changed. */
+  runs?: ReleaseContext['runs'];
+  routes?: ReleaseContext['routes'];
+  drained?: ReleaseContext['drained'];
+  drainWaived?: ReleaseContext['drainWaived'];
 }
 
 /** The chart's snapshot as XState persists it; only what flow itself reads of it is spelled out. */

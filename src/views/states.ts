@@ -128,7 +128,7 @@ const returnMilestone = (state: string, context: ReleaseContext): string | null 
   ['revertingRoute', 'askingWorldMoved', 'reestablishingRoute'].includes(state) ? context.returnTo : null;
 
 /** What a server runs, as people call it: a tag, or words where there is none. */
-export function versionText(server: string, context: ReleaseContext): string {
+export function versionText(server: string, context: Pick<ReleaseContext, 'before' | 'version' | 'runs'>): string {
   const before = context.before[server] ?? 'none';
   switch (context.runs[server]) {
     case 'new':

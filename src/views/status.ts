@@ -159,7 +159,14 @@ function milestones({ snapshot, history }: ReleaseDocument): Milestone[] {
   });
 }
 
-function serverStatus(name: string, context: ReleaseContext): ServerStatus {
+/** What has to be known of a release to say how its servers stand. */
+export type Standings = Pick<
+  ReleaseContext,
+  'topology' | 'before' | 'version' | 'runs' | 'routes' | 'drained' | 'drainWaived'
+>;
+
+/** How one server stands. */
+export function serverStatus(name: string, context: Standings): ServerStatus {
   const runs = context.runs[name] ?? 'unknown';
   return {
     name,
@@ -172,7 +179,7 @@ function serverStatus(name: string, context: ReleaseContext): ServerStatus {
 }
 
 /** While a switch is under way more than one route may be live. */
-function trafficOf(server: string, context: ReleaseContext): Traffic {
+function trafficOf(server: string, context: Standings): Traffic {
   if (context.routes.every((route) => route.includes(server))) return 'inRotation';
   if (mayServe(context).includes(server)) return 'mayBeInRotation';
   return context.drained.includes(server) && !context.drainWaived.includes(server) ? 'drained' : 'outOfRotation';

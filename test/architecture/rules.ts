@@ -102,8 +102,18 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
     mend: 'The runtime does not know who calls it. Pass what it needs as an argument, or as a callback from src/cli.',
   },
   'src/inspector': {
-    imports: ['src/inspector', 'src/store', 'src/views', 'src/errors.ts', 'machines', 'node:'],
-    types: ['src/config', 'src/release'],
+    imports: [
+      'src/inspector',
+      'src/store',
+      'src/views',
+      'src/errors.ts',
+      'machines',
+      'node:',
+      'ws',
+      // Of this workspace: version 4, which @xstate/inspect speaks.
+      'xstate',
+      '@xstate/inspect',
+    ],
     mend: 'The inspector follows the store from outside; events go through the same path as those of the command line.',
   },
   'src/sandbox': {
@@ -127,6 +137,7 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
       '@clack/prompts',
       'commander',
       'log-update',
+      'open',
       'picocolors',
       'semver',
       'fast-string-width',
@@ -146,7 +157,7 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
 export const ONLY_IN: readonly { what: string; where: readonly string[]; mend: string }[] = [
   {
     what: 'xstate',
-    where: ['machines', 'src/release'],
+    where: ['machines', 'src/release', 'src/inspector/inspected.ts'],
     mend: 'Only the chart and the runtime that hosts it know of XState.',
   },
   { what: 'simple-git', where: ['src/git'], mend: 'Add a function to src/git.' },
@@ -154,7 +165,16 @@ export const ONLY_IN: readonly { what: string; where: readonly string[]; mend: s
   { what: 'lowdb', where: ['src/store'], mend: 'Add a function to src/store.' },
   {
     what: 'node:child_process',
-    where: ['src/hosts', 'src/store', 'src/sandbox', 'src/cli/ask.ts', 'src/cli/demo', 'src/cli/demo.ts', 'scripts'],
+    where: [
+      'src/hosts',
+      'src/store',
+      'src/sandbox',
+      'src/cli/ask.ts',
+      'src/cli/inspect',
+      'src/cli/demo',
+      'src/cli/demo.ts',
+      'scripts',
+    ],
     mend: 'Start programs with `Host.run`, which gives them a limit, a session of their own and a plain result.',
   },
 ];

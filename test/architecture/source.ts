@@ -35,7 +35,9 @@ const CODE = /\.(?:ts|mts|mjs|js)$/;
 /** Every source file below the folders. */
 export function readSources(root: string, folders: readonly string[]): Sources {
   const paths = folders.flatMap((folder) =>
-    readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' }).map((name) => posix.join(folder, name)),
+    readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
+      .filter((name) => !name.includes('node_modules'))
+      .map((name) => posix.join(folder, name)),
   );
   return new Map(paths.filter((path) => CODE.test(path)).map((path) => [path, readFileSync(join(root, path), 'utf8')]));
 }

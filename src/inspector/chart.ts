@@ -1,0 +1,115 @@
+/**
+ * The generated chart as the page draws it: states in lanes, and what leads from one to another.
+ * Read off the machine itself, so that the picture cannot differ from what decides; nothing is drawn by hand.
+ */
+import { nextGuards } from '../../machines/guards.ts';
+import { createReleaseMachine } from '../../machines/release.ts';
+import { FINAL_STATES, type Topology, wavesOf } from '../../machines/topology.ts';
+import { type StateKind, stateOf } from '../views/states.ts';
+import type { ChartEdge, ChartLane, ChartNode, ChartPicture } from './wire.ts';
+
+const PREPARING: readonly StateKind[] = [
+  'planned',
+  'testing',
+  'askingTest',
+  'tested',
+  'tagging',
+  'tagged',
+  'aborting',
+  'aborted',
+];
+const FINISHING: readonly StateKind[] = ['goingAllLive', 'watchingAll', 'askingWatch', 'mergingBack', 'allLive'];
+const ON_A_WAVE: readonly StateKind[] = [
+  'draining',
+  'askingDrain',
+  'drained',
+  'publishing',
+  'askingPublish',
+  'published',
+  'goingLive',
+  'live',
+  'verifying',
+  'askingSoak',
+  'verified',
+];
+
+/** The chart of a topology. Throws when the topology has fewer than two servers. */
+export function chartOf(topology: Topology): ChartPicture {
+  const machine = createReleaseMachine(topology);
+  const states = Object.values(machine.states);
+  const nodes = states.map((state) => nodeOf(state.key, topology));
+  const shapes = new Map(nodes.map((node) => [node.id, node]));
+  const edges = new Map<string, ChartEdge>();
+  for (const state of states) {
+    const guards = nextGuards(state.key, { topology });
+    const transitions = [...state.transitions.values()].flat().concat(state.always ?? []);
+    for (const { eventType, target } of transitions) {
+      for (const to of target ?? []) {
+        const edge = edgeOf(shapes, state.key, to.key, eventType, guards);
+        edges.set(`${edge.from} ${edge.label} ${edge.to}`, edge);
+      }
+    }
+  }
+  return { lanes: lanesOf(topology), nodes, edges: [...edges.values()] };
+}
+
+function lanesOf(topology: Topology): ChartLane[] {
+  const { servers } = topology;
+  return [
+    { id: 'preparing', title: 'Test and tag', servers: [], kind: 'preparing' },
+    ...wavesOf(topology).map(
+      ({ server }, index): ChartLane => ({ id: waveLane(index), title: server, servers: [server], kind: 'wave' }),
+    ),
+    { id: 'finishing', title: 'All live', servers, kind: 'finishing' },
+    { id: 'returning', title: 'The way back', servers: [], kind: 'returning' },
+  ];
+}
+
+const waveLane = (index: number): string => `wave${index + 1}`;
+
+function nodeOf(id: string, topology: Topology): ChartNode {
+  const known = stateOf(id, topology);
+  if (known === null) throw new Error(`the chart has a state ${id} that has no words`);
+  const { kind: what, server } = known;
+  const wave = wavesOf(topology).findIndex((candidate) => candidate.server === server);
+  const lane = PREPARING.includes(what)
+    ? 'preparing'
+    : FINISHING.includes(what)
+      ? 'finishing'
+      : ON_A_WAVE.includes(what) && wave !== -1
+        ? waveLane(wave)
+        : 'returning';
+  return { id, lane, what, shape: shapeOf(id, what) };
+}
+
+const MILESTONES: readonly StateKind[] = ['planned', 'tested', 'tagged', 'drained', 'published', 'live', 'verified'];
+
+function shapeOf(id: string, what: StateKind): ChartNode['shape'] {
+  if ((FINAL_STATES as readonly string[]).includes(id)) return 'end';
+  if (what === 'stuck') return 'stuck';
+  if (what.startsWith('asking')) return 'question';
+  return MILESTONES.includes(what) ? 'milestone' : 'step';
+}
+
+function edgeOf(
+  nodes: ReadonlyMap<string, ChartNode>,
+  from: string,
+  to: string,
+  eventType: string,
+  guards: readonly string[],
+): ChartEdge {
+  const asks = nodes.get(to)?.shape === 'question';
+  const backwards = nodes.get(to)?.lane === 'returning' && nodes.get(from)?.lane !== 'returning';
+  const edge = (label: string, kind: ChartEdge['kind']): ChartEdge => ({ from, to, label, kind, guards: [] });
+  if (eventType === 'NEXT') return { ...edge('NEXT', 'forward'), guards: [...guards] };
+  if (eventType === 'ROLLBACK') return edge('ROLLBACK', 'rollback');
+  if (eventType === 'ANSWER') return edge('ANSWER', 'answer');
+  if (eventType.startsWith('xstate.error')) return edge('failed', 'failure');
+  if (eventType.startsWith('xstate.done')) {
+    if (asks) return edge('asks', 'failure');
+    if (to === 'rollingBack' && backwards) return edge('bad', 'rollback');
+    return edge('done', 'forward');
+  }
+  // A transition without an event: the chart goes on by itself.
+  return edge(eventType === '' ? 'at once' : eventType, eventType === '' ? 'forward' : 'other');
+}

@@ -1,0 +1,85 @@
+/**
+ * What a bystander sees of a release while somebody else drives it: how much each server is asked, what is printed, and what NEXT
+ * would be judged by. Reads only, holds no lock, and needs no driver.
+ */
+import { join } from 'node:path';
+import type { EventName } from '../../machines/events.ts';
+import { OPERATOR_EVENTS } from '../../machines/events.ts';
+import type { Config } from '../config/schema.ts';
+import { serverSettings, testServerSettings } from '../config/settings.ts';
+import { watchLogs } from '../effects/log-rates.ts';
+import { jobId } from '../effects/server-job.ts';
+import { followLines, type LineFollower } from '../logs/lines.ts';
+import type { ReleaseDocument } from '../store/document.ts';
+import { planOf, type PlanStep } from '../views/plan.ts';
+import { stateOf } from '../views/states.ts';
+import { whyView, type WhyView } from '../views/verdicts.ts';
+import { lookNow } from './judge.ts';
+import type { Place } from './locate.ts';
+import { openWorld } from './world.ts';
+
+export interface Bystander {
+  /** Log lines per second of every server since the last call; null where its log cannot be read. Calls must not overlap. */
+  rates(): Promise<Record<string, number | null>>;
+  /** What the job at work and the servers' logs have printed since the last call. Calls must not overlap. */
+  texts(): Promise<{ source: string; lines: string[]; dropped: number }[]>;
+  /** What can be sent now, what stands in its way, and what it would run. Asks the world, so it takes its time. */
+  next(): Promise<WhyView & { plan: Partial<Record<EventName, PlanStep[]>> }>;
+}
+
+/** Looks on at one release; `current` is what is stored of it at the moment. */
+export function standBy(place: Place, current: () => ReleaseDocument): Bystander {
+  const document = current();
+  const config = document.config.pinned as Config;
+  const world = openWorld(place, config, document);
+  const { servers } = document.snapshot.context.topology;
+  const logs = watchLogs(world, servers);
+  const sources = new Map<string, LineFollower>(
+    servers.map((server) => [`${server} log`, followLines(world.host, serverSettings(config, server).log, 'end')]),
+  );
+  let askedAt = performance.now();
+  return {
+    async rates() {
+      const seen = await logs.poll();
+      const elapsedMs = performance.now() - askedAt;
+      askedAt = performance.now();
+      return Object.fromEntries(
+        Object.entries(seen).map(([server, { lines, problem }]) => [
+          server,
+          problem === null ? Math.round((lines / elapsedMs) * 10_000) / 10 : null,
+        ]),
+      );
+    },
+    async texts() {
+      const job = jobAtWork(config, current());
+      if (job !== null && !sources.has(job)) {
+        sources.set(job, followLines(world.host, join(world.jobs, job, 'out'), 'beginning'));
+      }
+      const polled = await Promise.all(
+        [...sources].map(async ([source, lines]) => ({ source, ...(await lines.poll()) })),
+      );
+      return polled.filter(({ lines, dropped }) => lines.length > 0 || dropped > 0);
+    },
+    async next() {
+      const now = current();
+      const view = whyView({ document: now, event: null, facts: await lookNow(place, now) });
+      const plan = Object.fromEntries(
+        OPERATOR_EVENTS.filter((event) => event !== 'ANSWER').map((event) => [event, planOf(now, event)]),
+      );
+      return { ...view, plan };
+    },
+  };
+}
+
+/** The id of the job that the step of this moment runs; null where it runs none. */
+function jobAtWork(config: Config, { id, snapshot: { value: step, context } }: ReleaseDocument): string | null {
+  const known = stateOf(step, context.topology);
+  const names: Partial<Record<string, string>> = {
+    testing: testServerSettings(config).name,
+    publishing: known?.server,
+    restoring: known?.server,
+  };
+  const name = names[known?.kind ?? ''];
+  if (name === undefined) return null;
+  return jobId({ release: { id }, step, attempt: context.attempts[step] ?? 1, server: { name } });
+}
