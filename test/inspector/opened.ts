@@ -1,5 +1,5 @@
 /** A real `flow inspect` beside a stage, and a page that has no browser. */
-import { expect } from 'vitest';
+import { vi } from 'vitest';
 import type { Message, SendAnswer, SendRequest } from '../../src/inspector/wire.ts';
 import type { Stage } from '../scenarios/stage.ts';
 
@@ -27,8 +27,8 @@ export async function openInspector(on: Stage, ...args: string[]): Promise<Opene
   running.child.stdout?.on('data', (chunk: Buffer) => {
     out += chunk.toString();
   });
-  await expect.poll(() => out, { timeout: 10_000 }).toContain('\n');
-  const { url, port } = JSON.parse(out.split('\n', 1)[0] ?? '') as { url: string; port: number };
+  const line = await vi.waitUntil(() => /^(.+)\n/.exec(out)?.[1], { timeout: 10_000 });
+  const { url, port } = JSON.parse(line) as { url: string; port: number };
   const token = url.split('#token=')[1] ?? '';
   const authorization = `Bearer ${token}`;
   const base = `http://127.0.0.1:${port}`;
