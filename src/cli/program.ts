@@ -3,6 +3,7 @@
  * stdout carries results, stderr progress, prompts and errors.
  */
 import { Command, CommanderError, Option } from 'commander';
+import about from '../../package.json' with { type: 'json' };
 import { EXIT, type ExitCode } from '../errors.ts';
 import { locate } from '../release/locate.ts';
 import { ending } from './ending.ts';
@@ -38,6 +39,7 @@ export async function run(argv: string[]): Promise<ExitCode> {
   let status: ExitCode = EXIT.ok;
   const program = new Command('flow')
     .description('Carries out a release step by step, proves each step before the next, and survives any crash.')
+    .version(`flow ${about.version}`, '-V, --version', 'say which flow this is')
     .option('-c, --config <file>', 'another flow.yaml than the nearest one')
     .showSuggestionAfterError()
     .showHelpAfterError('Nothing was changed. Every command: flow --help')

@@ -13,10 +13,11 @@ import { eventsOf, isOverridden, type Verdict, verdictsOn } from '../../machines
 import { createReleaseMachine, machineId, type ReleaseMachine } from '../../machines/release.ts';
 import { EXIT, FlowError, messageOf, StateError, StepError } from '../errors.ts';
 import type { EffectTools, Effects, Progress } from '../effects/effect.ts';
-import type { HistoryEntry, ReleaseDocument, Sender, Standing, StoredSnapshot } from '../store/document.ts';
+import type { HistoryEntry, ReleaseDocument, Sender, StoredSnapshot } from '../store/document.ts';
 import type { ReleaseFile } from '../store/release-file.ts';
 import { noteOn } from '../views/note.ts';
 import { whyImpossible } from '../views/verdicts.ts';
+import { stood } from './standing.ts';
 
 type Snapshot = ReturnType<typeof initialTransition<ReleaseMachine>>[0];
 
@@ -323,20 +324,6 @@ export class Engine {
     this.#snapshot = next;
     this.#options.onCommit?.(file.data, entry);
   }
-}
-
-/** What the replay needs to know of the servers after a commit; nothing where all is as it was. */
-function stood(before: ReleaseContext | null, after: ReleaseContext): { stood?: Standing } {
-  const differs = (field: 'routes' | 'drained' | 'drainWaived') =>
-    JSON.stringify(before?.[field]) !== JSON.stringify(after[field]);
-  const runs = Object.fromEntries(Object.entries(after.runs).filter(([server, runs]) => before?.runs[server] !== runs));
-  const now: Standing = {
-    ...(Object.keys(runs).length === 0 ? {} : { runs }),
-    ...(differs('routes') ? { routes: after.routes } : {}),
-    ...(differs('drained') ? { drained: after.drained } : {}),
-    ...(differs('drainWaived') ? { drainWaived: after.drainWaived } : {}),
-  };
-  return Object.keys(now).length === 0 ? {} : { stood: now };
 }
 
 /** What the chart and the record keep of an error. */

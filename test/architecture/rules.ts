@@ -132,6 +132,8 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
       'src/sandbox',
       'src/inspector',
       'src/errors.ts',
+      // For --version.
+      'package.json',
       'machines',
       'node:',
       '@clack/prompts',

@@ -8,6 +8,7 @@ import type { Facts, ReleaseEvent } from '../../machines/events.ts';
 import { createReleaseMachine, machineId, type ReleaseMachine } from '../../machines/release.ts';
 import { parseConfig } from '../../src/config/load.ts';
 import type { Config } from '../../src/config/schema.ts';
+import { stood } from '../../src/release/standing.ts';
 import type { HistoryEntry, ReleaseDocument, StoredSnapshot } from '../../src/store/document.ts';
 import { noteOn } from '../../src/views/note.ts';
 import { TOPOLOGY, trueFacts } from './walk.ts';
@@ -144,7 +145,7 @@ export class Play {
       onBad: 'rollback',
       ...input,
     });
-    this.#record('started', null, { by: LI });
+    this.#record('started', null, { by: LI, ...stood(null, this.#snapshot.context) });
   }
 
   get state(): string {
@@ -230,8 +231,9 @@ export class Play {
     const from = this.state;
     const [next] = transition(this.#machine, this.#snapshot, event as ReleaseEvent);
     if (next === this.#snapshot) throw new Error(`${name} was refused at ${from}`);
+    const before = this.#snapshot.context;
     this.#snapshot = next;
-    this.#record(name, from, about);
+    this.#record(name, from, { ...about, ...stood(before, next.context) });
     return this;
   }
 
