@@ -155,6 +155,10 @@ export const configSchema = z.strictObject({
   preflight: z.array(check).default([]),
   freeze: z.array(z.strictObject({ from: text, to: text, because: text })).default([]),
   notify: z.array(z.strictObject({ webhook: z.strictObject({ env: text }) })).default([]),
+  secrets: z
+    .array(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, { error: 'the name of an environment variable' }))
+    .default([])
+    .describe('environment variables whose values are taken out of everything that is stored or shown'),
   rollback: z.strictObject({ restore: z.enum(['auto', 'hold']).default('auto'), run: command.optional() }).prefault({}),
 });
 

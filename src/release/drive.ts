@@ -25,6 +25,7 @@ import { gatherFacts } from './facts.ts';
 import type { Place } from './locate.ts';
 import { notify } from './notify.ts';
 import { latestEpoch } from './read.ts';
+import { redactor } from './secrets.ts';
 import { openWorld } from './world.ts';
 
 /** What an operator asks for; the driver adds the facts. */
@@ -77,6 +78,7 @@ export class Driver {
     this.engine = new Engine({
       file: openReleaseFile<ReleaseDocument>(place.stateDir, id, lock),
       clock: { now: () => world.now() },
+      redact: redactor(world.config, process.env),
       onCommit: (document, entry) => {
         lock.describe({ doing: `at ${entry.to}` });
         this.#broadcast({ kind: 'committed', entry, state: document.snapshot.value, rev: document.rev });
@@ -271,7 +273,7 @@ export class Driver {
     const { notify: webhooks } = this.world.config;
     if (webhooks.length === 0 || this.engine.isWorking) return;
     const telling = notify(webhooks, document, entry).then((problems) => {
-      for (const text of problems)
+      for (const text of redactor(this.world.config, process.env)(problems))
         this.#broadcast({ kind: 'progress', step: entry.to, progress: { kind: 'note', text } });
     });
     this.#telling.add(telling);

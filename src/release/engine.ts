@@ -17,6 +17,7 @@ import type { HistoryEntry, ReleaseDocument, Sender, StoredSnapshot } from '../s
 import type { ReleaseFile } from '../store/release-file.ts';
 import { noteOn } from '../views/note.ts';
 import { whyImpossible } from '../views/verdicts.ts';
+import type { Redact } from './secrets.ts';
 import { stood } from './standing.ts';
 
 type Snapshot = ReturnType<typeof initialTransition<ReleaseMachine>>[0];
@@ -48,6 +49,8 @@ export interface EngineOptions {
   clock: Clock;
   onCommit?: (document: ReleaseDocument, entry: HistoryEntry) => void;
   onProgress?: (step: string, progress: Progress) => void;
+  /** Takes secrets out of what an effect reports, sees or fails with; nothing when left out. */
+  redact?: Redact;
 }
 
 /** The document of a release that has just been planned, to be committed as its first generation. */
@@ -229,6 +232,7 @@ export class Engine {
    * Throws StateError when a commit failed, and FlowError for a defect; an effect's own failure is a transition of the chart.
    */
   async drive(effects: Effects): Promise<void> {
+    const { redact = (value) => value } = this.#options;
     for (;;) {
       const pending = this.#pending();
       if (pending === null || this.#parked) return;
@@ -238,13 +242,13 @@ export class Engine {
       const tools: EffectTools = {
         signal: abort.signal,
         report: (progress) => {
-          if (this.#running?.ref === pending.ref) this.#options.onProgress?.(pending.id, progress);
+          if (this.#running?.ref === pending.ref) this.#options.onProgress?.(pending.id, redact(progress));
         },
       };
       let ended: { event: string; sent: unknown };
       try {
         const effect = effects[pending.src] as (input: unknown, tools: EffectTools) => Promise<{ outcome: string }>;
-        const output = await effect(pending.input, tools);
+        const output = redact(await effect(pending.input, tools));
         const event = output.outcome === 'ask' ? 'asked' : output.outcome === 'bad' ? 'failed' : 'done';
         ended = { event, sent: { type: `xstate.done.actor.${pending.id}`, output, actorId: pending.id } };
       } catch (error) {
@@ -254,7 +258,7 @@ export class Engine {
           this.#settled();
           return;
         }
-        const failure = failureOf(pending.id, error);
+        const failure = redact(failureOf(pending.id, error));
         ended = {
           event: 'failed',
           sent: { type: `xstate.error.actor.${pending.id}`, error: failure, actorId: pending.id },

@@ -16,6 +16,7 @@ import { stateOf } from '../views/states.ts';
 import { whyView, type WhyView } from '../views/verdicts.ts';
 import { lookNow } from './judge.ts';
 import type { Place } from './locate.ts';
+import { redactor } from './secrets.ts';
 import { openWorld } from './world.ts';
 
 export interface Bystander {
@@ -33,6 +34,7 @@ export function standBy(place: Place, current: () => ReleaseDocument): Bystander
   const config = document.config.pinned as Config;
   const world = openWorld(place, config, document);
   const { servers } = document.snapshot.context.topology;
+  const redact = redactor(config, process.env);
   const logs = watchLogs(world, servers);
   const sources = new Map<string, LineFollower>(
     servers.map((server) => [`${server} log`, followLines(world.host, serverSettings(config, server).log, 'end')]),
@@ -58,7 +60,7 @@ export function standBy(place: Place, current: () => ReleaseDocument): Bystander
       const polled = await Promise.all(
         [...sources].map(async ([source, lines]) => ({ source, ...(await lines.poll()) })),
       );
-      return polled.filter(({ lines, dropped }) => lines.length > 0 || dropped > 0);
+      return redact(polled).filter(({ lines, dropped }) => lines.length > 0 || dropped > 0);
     },
     async next() {
       const now = current();
