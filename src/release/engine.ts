@@ -232,7 +232,7 @@ export class Engine {
    * Throws StateError when a commit failed, and FlowError for a defect; an effect's own failure is a transition of the chart.
    */
   async drive(effects: Effects): Promise<void> {
-    const { redact = (value) => value } = this.#options;
+    const { redact = asItIs } = this.#options;
     for (;;) {
       const pending = this.#pending();
       if (pending === null || this.#parked) return;
@@ -329,6 +329,8 @@ export class Engine {
     this.#options.onCommit?.(file.data, entry);
   }
 }
+
+const asItIs: Redact = (value) => value;
 
 /** What the chart and the record keep of an error. */
 function failureOf(step: string, error: unknown): StepFailure {

@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import type { ReleaseEvent } from '../../machines/events.ts';
 import { Engine, firstDocument } from '../../src/release/engine.ts';
+import { redactor } from '../../src/release/secrets.ts';
 import type { EffectTools, Effects } from '../../src/effects/effect.ts';
 import { StateError, StepError } from '../../src/errors.ts';
 import type { ReleaseDocument } from '../../src/store/document.ts';
@@ -212,5 +213,25 @@ describe('the engine', () => {
     const file = fileOf();
     file.commit({ ...file.data, machine: 'flow-release/0/exclusive/app1,app2' });
     expect(() => new Engine({ file, clock })).toThrow(/Finish it with the flow that started it/);
+  });
+
+  test('stores and shows nothing of a secret that an effect reports or fails with', async () => {
+    const file = fileOf();
+    const shown: string[] = [];
+    const redact = redactor({ secrets: ['TOKEN'], notify: [] }, { TOKEN: 's3cr3t-token' });
+    const engine = new Engine({ file, clock, redact, onProgress: (_step, { text }) => shown.push(text) });
+    engine.send(next(engine), BY);
+    await engine.drive(
+      effects({
+        drain: (_input, tools) => {
+          tools.report({ kind: 'output', text: 'login with s3cr3t-token' });
+          return Promise.reject(new StepError('NO', 'rejected', 'login with s3cr3t-token failed'));
+        },
+        moveTraffic: refuse,
+      }),
+    );
+    expect(shown).toEqual(['login with [TOKEN]']);
+    expect(JSON.stringify(file.data)).toContain('login with [TOKEN] failed');
+    expect(JSON.stringify(file.data)).not.toContain('s3cr3t');
   });
 });
