@@ -79,7 +79,7 @@ function nodeOf(id: string, topology: Topology): ChartNode {
       : ON_A_WAVE.includes(what) && wave !== -1
         ? waveLane(wave)
         : 'returning';
-  return { id, lane, what, shape: shapeOf(id, what) };
+  return { id, lane, server, what, shape: shapeOf(id, what) };
 }
 
 const MILESTONES: readonly StateKind[] = ['planned', 'tested', 'tagged', 'drained', 'published', 'live', 'verified'];

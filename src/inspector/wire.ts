@@ -23,6 +23,8 @@ export interface ChartNode {
   /** The state's name. */
   id: string;
   lane: string;
+  /** The server it is about; '' where it is about none. */
+  server: string;
   what: StateKind;
   /** How it is drawn: a milestone rests, a step works, a question asks, an end is final. */
   shape: 'milestone' | 'step' | 'question' | 'stuck' | 'end';
@@ -125,7 +127,7 @@ export type Message =
 /** `POST /send`, refused without `--allow-send`. */
 export interface SendRequest {
   event: 'NEXT' | 'ROLLBACK';
-  /** The revision that the page showed: another one refuses the event. */
+  /** The revision that the page showed: another one refuses NEXT. A ROLLBACK is meant whatever happened since. */
   expect: number;
   reason: string | null;
 }

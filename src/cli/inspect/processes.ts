@@ -25,7 +25,9 @@ const flow = (): string => process.argv[1] ?? '';
  * or after a moment in which it was not refused.
  */
 export async function sendAsCommand(place: Place, { event, expect, reason }: SendRequest): Promise<SendAnswer> {
-  const args = ['--config', place.configFile, 'send', event, '--yes', '--expect', String(expect), '--via', 'inspector'];
+  const args = ['--config', place.configFile, 'send', event, '--yes', '--via', 'inspector'];
+  // As on the command line: a ROLLBACK is meant whatever happened since the page was drawn.
+  if (event !== 'ROLLBACK') args.push('--expect', String(expect));
   const why = reason === null ? [] : ['--reason', reason];
   const dir = mkdtempSync(join(tmpdir(), 'flow-inspect-'));
   const file = join(dir, 'said');
@@ -52,7 +54,14 @@ export async function sendAsCommand(place: Place, { event, expect, reason }: Sen
     return { accepted: true, said: `${event} was taken and is being carried out.` };
   }
   const refused: readonly number[] = [EXIT.refused, EXIT.usage, EXIT.noRelease, EXIT.locked, EXIT.defect];
-  return { accepted: !refused.includes(answer.status), said: answer.said };
+  if (refused.includes(answer.status)) return { accepted: false, said: answer.said };
+  return {
+    accepted: true,
+    said:
+      answer.status === EXIT.ok || answer.status === EXIT.rolledBack
+        ? `${event} was carried out.`
+        : `${event} was taken, and what follows needs you: see where the release stands.`,
+  };
 }
 
 function saidIn(file: string): string {
