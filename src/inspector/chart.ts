@@ -39,13 +39,22 @@ export function chartOf(topology: Topology): ChartPicture {
   const states = Object.values(machine.states);
   const nodes = states.map((state) => nodeOf(state.key, topology));
   const shapes = new Map(nodes.map((node) => [node.id, node]));
+  // A step that ends well and leads back to where NEXT came from has found that it must not go on.
+  const steps = new Set(
+    states.flatMap((state) =>
+      (state.transitions.get('NEXT') ?? []).flatMap(({ target }) =>
+        (target ?? []).map((to) => `${to.key} ${state.key}`),
+      ),
+    ),
+  );
   const edges = new Map<string, ChartEdge>();
   for (const state of states) {
     const guards = nextGuards(state.key, { topology });
     const transitions = [...state.transitions.values()].flat().concat(state.always ?? []);
     for (const { eventType, target } of transitions) {
       for (const to of target ?? []) {
-        const edge = edgeOf(shapes, state.key, to.key, eventType, guards);
+        const isBack = steps.has(`${state.key} ${to.key}`);
+        const edge = edgeOf(shapes, state.key, to.key, eventType, guards, isBack);
         edges.set(`${edge.from} ${edge.label} ${edge.to}`, edge);
       }
     }
@@ -97,6 +106,7 @@ function edgeOf(
   to: string,
   eventType: string,
   guards: readonly string[],
+  isBack: boolean,
 ): ChartEdge {
   const asks = nodes.get(to)?.shape === 'question';
   const backwards = nodes.get(to)?.lane === 'returning' && nodes.get(from)?.lane !== 'returning';
@@ -108,6 +118,7 @@ function edgeOf(
   if (eventType.startsWith('xstate.done')) {
     if (asks) return edge('asks', 'failure');
     if (to === 'rollingBack' && backwards) return edge('bad', 'rollback');
+    if (isBack) return edge('bad', 'failure');
     return edge('done', 'forward');
   }
   // A transition without an event: the chart goes on by itself.

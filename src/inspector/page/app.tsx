@@ -1,6 +1,6 @@
 /** The page: a band that says where the release stands, and below it the chart, what is next, the servers, the history and the output. */
 import type { ComponentChildren } from 'preact';
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import type { SendAnswer, SendRequest } from '../wire.ts';
 import { Chart } from './chart.tsx';
 import { History } from './history.tsx';
@@ -24,7 +24,7 @@ const PANELS = ['chart', 'next', 'servers', 'history', 'output'] as const;
 export function App({ model, isWall, send, step, live, open }: AppProps) {
   const [now, setNow] = useState(() => performance.now());
   const [isHelp, setHelp] = useState(false);
-  const [chartBox, width] = useWidth();
+  const [chartBox, room] = useRoom();
   useEffect(() => {
     const timer = setInterval(() => setNow(performance.now()), 500);
     return () => clearInterval(timer);
@@ -32,6 +32,11 @@ export function App({ model, isWall, send, step, live, open }: AppProps) {
   const shown = shownOf(model);
   const length = (model.replay?.recording ?? model.recording)?.frames.length ?? 0;
   useEffect(() => onKeys({ shown, length, step, live, help: () => setHelp((before) => !before) }));
+  // The chart is drawn anew when it changes, and not whenever a rate ticks.
+  const chart = useMemo(
+    () => (shown === null ? null : <Chart shown={shown} room={room} />),
+    [shown?.recording, shown?.frames.length, shown?.state, room],
+  );
   const isStale = model.heardAt > 0 && Math.max(now, performance.now()) - model.heardAt > STALE_MS;
   const trouble = troubleOf(model, isStale);
   const release = model.status?.release ?? null;
@@ -63,7 +68,7 @@ export function App({ model, isWall, send, step, live, open }: AppProps) {
       </p>
       <Panel name="chart" title="Chart" class="chart-panel">
         <div ref={chartBox} class="chart-box">
-          <Chart shown={shown} width={width} />
+          {chart}
         </div>
       </Panel>
       {shown.isReplay ? null : (
@@ -110,7 +115,7 @@ function Band({ model, shown }: { model: Model; shown: Shown }) {
   const release = model.status?.release ?? null;
   const unwatched = isReplay ? null : (release?.unwatched ?? null);
   const stepSays = isReplay || release?.phase !== 'working' ? null : (model.rates?.step ?? null);
-  const soak = isReplay || release?.state !== state ? null : (model.rates?.soak ?? null);
+  const soak = isReplay || release?.phase !== 'working' ? null : (model.rates?.soak ?? null);
   const driver = model.status?.driver ?? null;
   const phase = release?.phase ?? 'resting';
   const look = isReplay ? 'replay' : unwatched === null ? phase : 'unwatched';
@@ -239,17 +244,19 @@ function onKeys({ shown, length, step, live, help }: Keys): () => void {
   return () => window.removeEventListener('keydown', listen);
 }
 
-/** The width of an element, kept as the window changes. */
-function useWidth(): [(element: HTMLElement | null) => void, number] {
+/** The inner size of an element, kept as the window changes. */
+function useRoom(): [(element: HTMLElement | null) => void, { width: number; height: number }] {
   const [element, setElement] = useState<HTMLElement | null>(null);
-  const [width, setWidth] = useState(900);
+  const [room, setRoom] = useState({ width: 900, height: 400 });
   useEffect(() => {
     if (element === null) return;
     const observer = new ResizeObserver(([entry]) => {
-      if (entry !== undefined) setWidth(Math.floor(entry.contentRect.width));
+      if (entry === undefined) return;
+      const { width, height } = entry.contentRect;
+      setRoom({ width: Math.floor(width), height: Math.floor(height) });
     });
     observer.observe(element);
     return () => observer.disconnect();
   }, [element]);
-  return [setElement, width];
+  return [setElement, room];
 }

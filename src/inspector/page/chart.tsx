@@ -2,7 +2,7 @@
 import { useMemo, useState } from 'preact/hooks';
 import type { ChartPicture } from '../wire.ts';
 import { layout, type Layout, type PlacedEdge, type PlacedNode } from './layout.ts';
-import { type Mark, marksOf, type Shown, takenEdges } from './model.ts';
+import { edgeKey, type Mark, marksOf, type Shown, takenEdges } from './model.ts';
 import { clock, took } from './words.ts';
 
 const WORDS: Record<Mark['is'], string> = {
@@ -17,10 +17,15 @@ const ENDED: readonly string[] = ['allLive', 'rolledBack', 'aborted'];
 
 export interface ChartProps {
   shown: Shown;
-  width: number;
+  /** The room there is, in pixels. */
+  room: { width: number; height: number };
 }
 
-export function Chart({ shown, width }: ChartProps) {
+/** The widths a chart is tried in where there is more room than it needs; the one that can be drawn largest is taken. */
+const WIDTHS = [1_000, 820, 660, 520];
+const LARGEST_SCALE = 2.2;
+
+export function Chart({ shown, room }: ChartProps) {
   const { recording, frames, state } = shown;
   const [unfolded, setUnfolded] = useState<ReadonlySet<string>>(new Set());
   const [looked, setLooked] = useState<string | null>(null);
@@ -28,10 +33,18 @@ export function Chart({ shown, width }: ChartProps) {
   const taken = useMemo(() => takenEdges(frames), [frames]);
   const visited = useMemo(() => new Set(marks.keys()), [marks]);
   const { chart } = recording;
-  const placed = useMemo(
-    () => layout(chart, { width, state, unfolded, visited }),
-    [chart, width, state, unfolded, visited],
-  );
+  const { placed, scale } = useMemo(() => {
+    const tries = [
+      Math.min(room.width, WIDTHS[0] ?? room.width),
+      ...WIDTHS.slice(1).filter((width) => width < room.width),
+    ];
+    return tries
+      .map((width) => {
+        const placed = layout(chart, { width, state, unfolded, visited });
+        return { placed, scale: scaleIn(placed, room) };
+      })
+      .reduce((best, one) => (one.scale > best.scale ? one : best));
+  }, [chart, room, state, unfolded, visited]);
   const isOver = ENDED.includes(state);
   const markOf = (id: string): Mark =>
     marks.get(id) ?? { is: isOver ? 'skipped' : 'open', at: null, seconds: null, times: 0 };
@@ -47,8 +60,8 @@ export function Chart({ shown, width }: ChartProps) {
     <div class="chart">
       <svg
         viewBox={`0 0 ${placed.width} ${placed.height}`}
-        width={placed.width}
-        height={placed.height}
+        width={Math.floor(placed.width * scale)}
+        height={Math.floor(placed.height * scale)}
         role="group"
         aria-label={`The chart of release ${recording.id}`}
       >
@@ -75,9 +88,9 @@ export function Chart({ shown, width }: ChartProps) {
             .filter((edge) => isDrawn(edge, focus, taken, placed))
             .map((edge) => (
               <Edge
-                key={`${edge.from} ${edge.label} ${edge.to}`}
+                key={edgeKey(edge.from, edge.label, edge.to)}
                 edge={edge}
-                isTaken={taken.has(`${edge.from} ${edge.to}`)}
+                isTaken={taken.has(edgeKey(edge.from, edge.label, edge.to))}
               />
             ))}
         </g>
@@ -90,14 +103,16 @@ export function Chart({ shown, width }: ChartProps) {
   );
 }
 
+/** How large a chart can be drawn in the room there is; never smaller than it is read well, as the panel scrolls. */
+const scaleIn = ({ width, height }: Layout, room: ChartProps['room']): number =>
+  Math.max(1, Math.min(room.width / width, room.height / height, LARGEST_SCALE));
+
 /** The way forward and what was taken always; what else leads away from a state while it is looked at. */
 function isDrawn(edge: PlacedEdge, focus: string, taken: ReadonlySet<string>, { nodes }: Layout): boolean {
   const from = nodes.find(({ id }) => id === edge.from);
-  if (taken.has(`${edge.from} ${edge.to}`)) return true;
+  if (taken.has(edgeKey(edge.from, edge.label, edge.to))) return true;
   if (edge.label === 'asks') return true;
   if (edge.kind === 'forward' && from?.lane !== 'returning') return true;
-  if (edge.kind === 'forward' && nodes.find(({ id }) => id === edge.to)?.lane === 'returning')
-    return edge.label !== 'at once' || edge.from === focus;
   return edge.from === focus && edge.label !== 'RECHECK';
 }
 

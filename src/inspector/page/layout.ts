@@ -45,12 +45,12 @@ export interface LayoutOptions {
 }
 
 const LETTER = 6.5;
-const PADDING = 13;
+const PADDING = 10;
 const NODE_HEIGHT = 26;
 const STEP_HEIGHT = 22;
 /** Between two states, with room for the name of the event and without. */
-const GAP_NAMED = 36;
-const GAP = 20;
+const GAP_NAMED = 35;
+const GAP = 17;
 /** A question that was never asked is a mark under its step. */
 const MARK = 13;
 const UNDER_GAP = 3;

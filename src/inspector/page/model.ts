@@ -169,7 +169,20 @@ export function marksOf(frames: readonly Frame[], state: string): Map<string, Ma
   return marks;
 }
 
-/** The edges that were taken, as `from to`. */
+/** The edges that were taken, as `edgeKey` names them. */
 export function takenEdges(frames: readonly Frame[]): Set<string> {
-  return new Set(frames.flatMap(({ from, state }) => (from === null ? [] : [`${from} ${state}`])));
+  return new Set(
+    frames.flatMap(({ from, state, event }) =>
+      from === null ? [] : labelsOf(event).map((label) => edgeKey(from, label, state)),
+    ),
+  );
+}
+
+export const edgeKey = (from: string, label: string, to: string): string => `${from} ${label} ${to}`;
+
+/** The labels of the edges that an event of the history can mean. */
+function labelsOf(event: string): string[] {
+  if (event.startsWith('ANSWER')) return ['ANSWER'];
+  if (event === 'asked') return ['asks'];
+  return event === 'failed' ? ['failed', 'bad'] : [event];
 }

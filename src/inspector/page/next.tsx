@@ -28,7 +28,7 @@ export function Next({ release, next, send }: NextProps) {
           <Commands commands={release.question.commands} />
         </section>
       )}
-      {release.failure === null ? null : <p class="failure">✖ {release.failure.message}</p>}
+      {release.failure === null ? null : <p class="went-wrong">✖ {release.failure.message}</p>}
       {next_ === undefined ? null : (
         <section class={next_.passes ? 'passes' : 'blocked'}>
           <h3>
@@ -51,7 +51,7 @@ export function Next({ release, next, send }: NextProps) {
         </section>
       )}
       {release.phase === 'working' ? (
-        <p class="working">{release.state} is at work. NEXT waits until it rests.</p>
+        <p class="at-work">{release.state} is at work. NEXT waits until it rests.</p>
       ) : null}
       {back === undefined ? null : (
         <section class="back">

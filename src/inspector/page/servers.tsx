@@ -64,12 +64,12 @@ function Flow({ servers, rateOf }: { servers: readonly ServerStatus[]; rateOf: (
   const middle = height / 2;
   const most = Math.max(1, ...servers.map(({ name }) => rateOf(name) ?? 0));
   return (
-    <svg class="flow" width="86" height={height} viewBox={`0 0 86 ${height}`} aria-hidden="true">
+    <svg class="flow" width="72" height={height} viewBox={`0 0 72 ${height}`} aria-hidden="true">
       {servers.map(({ name, traffic }, index) => {
         const y = index * ROW + ROW / 2;
         const rate = rateOf(name) ?? 0;
         const isOpen = traffic === 'inRotation' || traffic === 'mayBeInRotation';
-        const d = `M42 ${middle} C 62 ${middle}, 58 ${y}, 84 ${y}`;
+        const d = `M42 ${middle} C 58 ${middle}, 52 ${y}, 70 ${y}`;
         return (
           <g key={name}>
             <path class={`pipe ${isOpen ? 'open' : 'shut'}`} d={d} />
@@ -87,7 +87,7 @@ function Flow({ servers, rateOf }: { servers: readonly ServerStatus[]; rateOf: (
 
 function Spark({ values }: { values: readonly (number | null)[] }) {
   const most = Math.max(1, ...values.map((value) => value ?? 0));
-  const width = 120;
+  const width = 84;
   const height = 22;
   const step = width / 119;
   const points = values.map((value, index) => ({
