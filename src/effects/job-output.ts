@@ -50,7 +50,9 @@ export function jobOutput(tools: Pick<EffectTools, 'report'>, file: string): Job
         .map((line) => line.trim())
         .filter((line) => line !== '')
         .slice(-3)
-        .join(' | ') || '(nothing)',
+        .join(' | ')
+        // The message goes on with a full stop of its own.
+        .replace(/\.$/, '') || '(nothing)',
     onSilence(silenceMs, callback) {
       takenAt = performance.now();
       const timer = setInterval(() => {

@@ -106,6 +106,12 @@ describe('the page', () => {
     const opened = await openInspector(on);
     const page = await openPage(opened);
     await page.waitForSelector('.next .passes');
+    await page.keyboard.press('?');
+    await page.waitForSelector('dialog[open]');
+    await page.keyboard.press('Escape');
+    await page.waitForSelector('dialog[open]', { state: 'detached' });
+    await page.keyboard.press('4');
+    expect(await page.evaluate('document.activeElement.id')).toBe('history');
     await page.keyboard.press('ArrowLeft');
     await page.waitForSelector('.band.replay');
     expect(await state(page)).toBe('drainingApp1');

@@ -1,5 +1,5 @@
 /** The chart, drawn: lanes, states, and what leads from one to another. Beside the picture stands the same as a list, for ears. */
-import { useMemo, useState } from 'preact/hooks';
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import type { ChartPicture } from '../wire.ts';
 import { layout, type Layout, type PlacedEdge, type PlacedNode } from './layout.ts';
 import { edgeKey, type Mark, marksOf, type Shown, takenEdges } from './model.ts';
@@ -56,9 +56,14 @@ export function Chart({ shown, room }: ChartProps) {
     });
   };
   const focus = looked ?? state;
+  const picture = useRef<SVGSVGElement>(null);
+  useEffect(() => {
+    picture.current?.querySelector('.state.is-active')?.scrollIntoView({ block: 'nearest' });
+  }, [state]);
   return (
     <div class="chart">
       <svg
+        ref={picture}
         viewBox={`0 0 ${placed.width} ${placed.height}`}
         width={Math.floor(placed.width * scale)}
         height={Math.floor(placed.height * scale)}
@@ -84,15 +89,13 @@ export function Chart({ shown, room }: ChartProps) {
         </defs>
         <Lanes placed={placed} onFold={toggle} />
         <g class="edges" aria-hidden="true">
-          {placed.edges
-            .filter((edge) => isDrawn(edge, focus, taken, placed))
-            .map((edge) => (
-              <Edge
-                key={edgeKey(edge.from, edge.label, edge.to)}
-                edge={edge}
-                isTaken={taken.has(edgeKey(edge.from, edge.label, edge.to))}
-              />
-            ))}
+          {merged(placed.edges.filter((edge) => isDrawn(edge, focus, taken, placed))).map((edge) => (
+            <Edge
+              key={edgeKey(edge.from, edge.label, edge.to)}
+              edge={edge}
+              isTaken={edge.label.split(', ').some((label) => taken.has(edgeKey(edge.from, label, edge.to)))}
+            />
+          ))}
         </g>
         {placed.nodes.map((node) => (
           <State key={node.id} node={node} mark={markOf(node.id)} chart={chart} onLook={setLooked} />
@@ -101,6 +104,17 @@ export function Chart({ shown, room }: ChartProps) {
       <Outline chart={chart} markOf={markOf} state={state} />
     </div>
   );
+}
+
+/** Lines between the same two states that look alike are one line with all their names. */
+function merged(edges: readonly PlacedEdge[]): PlacedEdge[] {
+  const byEnds = new Map<string, PlacedEdge>();
+  for (const edge of edges) {
+    const key = edgeKey(edge.from, edge.kind, edge.to);
+    const before = byEnds.get(key);
+    byEnds.set(key, before === undefined ? edge : { ...before, label: `${before.label}, ${edge.label}` });
+  }
+  return [...byEnds.values()];
 }
 
 /** How large a chart can be drawn in the room there is; never smaller than it is read well, as the panel scrolls. */

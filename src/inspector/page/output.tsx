@@ -5,7 +5,10 @@ import type { Model } from './model.ts';
 const SHOWN_LINES = 400;
 
 export function Output({ printed }: { printed: Model['printed'] }) {
-  const sources = Object.keys(printed).sort((a, b) => Number(a.endsWith(' log')) - Number(b.endsWith(' log')));
+  // The job of this moment first, then those before it, then the logs.
+  const sources = Object.keys(printed)
+    .reverse()
+    .sort((a, b) => Number(a.endsWith(' log')) - Number(b.endsWith(' log')));
   const [wanted, setWanted] = useState<string | null>(null);
   const [words, setWords] = useState('');
   const [held, setHeld] = useState<Model['printed'] | null>(null);
