@@ -35,8 +35,9 @@ const steps = (at: Stage): string[] =>
     .map(({ from }) => from ?? '');
 
 /** `npm run failures` takes all of them; `npm test` the one that is furthest in each half of a release. */
+const ALL = process.env.FAILURES === 'all';
 const quick = <Case extends { from: string }>(cases: Case[]): Case[] =>
-  process.env.FAILURES === 'all' ? cases : cases.filter(({ from }) => from.endsWith('Published'));
+  ALL ? cases : cases.filter(({ from }) => from.endsWith('Published'));
 
 describe('ROLLBACK by hand', () => {
   test.each(
@@ -181,7 +182,7 @@ describe('ROLLBACK while a step works', () => {
 
   test.each([
     { step: 'goingAllLive', middle: 'sbin/nginx -s reload', soaks: {} },
-    { step: 'watchingAll', middle: 's left of 60', soaks: { watchMs: 60_000 } },
+    ...(ALL ? [{ step: 'watchingAll', middle: 's left of 60', soaks: { watchMs: 60_000 } }] : []),
   ])(
     'in the middle of $step, with the new version everywhere, restores every server',
     async ({ step, middle, soaks }) => {
@@ -198,43 +199,46 @@ describe('ROLLBACK while a step works', () => {
   );
 });
 
-describe('a failed publish', () => {
-  test('of app1 leaves app1 without traffic, and ROLLBACK restores it', async () => {
-    on = await stage();
-    await on.load();
-    const driver = await on.start();
-    await on.walkTo(driver, 'app1Drained');
-    await on.sandbox.publishKnobs({ EXIT_WITH: 3 });
-    await on.send(driver, { type: 'NEXT' });
-    expect(driver.engine.state).toBe('app1Drained');
-    expect(driver.engine.context.failure).toMatchObject({ code: 'PUBLISH_FAILED', kind: 'rejected' });
-    expect(driver.engine.context.runs).toEqual({ app1: 'unknown', app2: 'old' });
-    expect(driver.engine.context.routes).toEqual([['app2']]);
-    await on.sandbox.publishKnobs(null);
-    await on.send(driver, { type: 'ROLLBACK' });
-    await expectOldEverywhere(on, { served: false });
-  }, 60_000);
+// The rows of publish failures tell the same of one server each; here the whole way back is looked at.
+if (ALL) {
+  describe('a failed publish', () => {
+    test('of app1 leaves app1 without traffic, and ROLLBACK restores it', async () => {
+      on = await stage();
+      await on.load();
+      const driver = await on.start();
+      await on.walkTo(driver, 'app1Drained');
+      await on.sandbox.publishKnobs({ EXIT_WITH: 3 });
+      await on.send(driver, { type: 'NEXT' });
+      expect(driver.engine.state).toBe('app1Drained');
+      expect(driver.engine.context.failure).toMatchObject({ code: 'PUBLISH_FAILED', kind: 'rejected' });
+      expect(driver.engine.context.runs).toEqual({ app1: 'unknown', app2: 'old' });
+      expect(driver.engine.context.routes).toEqual([['app2']]);
+      await on.sandbox.publishKnobs(null);
+      await on.send(driver, { type: 'ROLLBACK' });
+      await expectOldEverywhere(on, { served: false });
+    }, 60_000);
 
-  test('of app2 restores app2 first, then moves the traffic, then restores app1', async () => {
-    on = await stage();
-    await on.load();
-    const driver = await on.start();
-    await on.walkTo(driver, 'verified');
-    await on.sandbox.publishKnobs({ EXIT_AFTER: 4 }, 'app2');
-    await on.send(driver, { type: 'NEXT' });
-    expect(driver.engine.state).toBe('verified');
-    expect(driver.engine.context.runs).toEqual({ app1: 'new', app2: 'unknown' });
-    await on.sandbox.publishKnobs(null, 'app2');
-    const before = steps(on).length;
-    await on.send(driver, { type: 'ROLLBACK' });
-    expect(
-      steps(on)
-        .slice(before)
-        .filter((step) => !step.startsWith('drainingBack')),
-    ).toEqual(['restoringApp2', 'movingBack', 'restoringApp1', 'rejoiningApp1']);
-    await expectOldEverywhere(on, { served: true });
-  }, 60_000);
-});
+    test('of app2 restores app2 first, then moves the traffic, then restores app1', async () => {
+      on = await stage();
+      await on.load();
+      const driver = await on.start();
+      await on.walkTo(driver, 'verified');
+      await on.sandbox.publishKnobs({ EXIT_AFTER: 4 }, 'app2');
+      await on.send(driver, { type: 'NEXT' });
+      expect(driver.engine.state).toBe('verified');
+      expect(driver.engine.context.runs).toEqual({ app1: 'new', app2: 'unknown' });
+      await on.sandbox.publishKnobs(null, 'app2');
+      const before = steps(on).length;
+      await on.send(driver, { type: 'ROLLBACK' });
+      expect(
+        steps(on)
+          .slice(before)
+          .filter((step) => !step.startsWith('drainingBack')),
+      ).toEqual(['restoringApp2', 'movingBack', 'restoringApp1', 'rejoiningApp1']);
+      await expectOldEverywhere(on, { served: true });
+    }, 60_000);
+  });
+}
 
 test('a way back that cannot go on is stuck, and names the command that is taken there', async () => {
   on = await stage({ config: { publish: { settle: '1s' } } });
@@ -267,13 +271,18 @@ test('a way back that cannot go on is stuck, and names the command that is taken
   await expectOldEverywhere(on, { served: false });
 }, 60_000);
 
-test('a bad soak rolls back by itself', async () => {
-  on = await stage({ soakMs: 20_000 });
-  await on.sandbox.misbehaveNext({ errorEvery: 5 });
-  await on.load();
-  const driver = await on.start();
-  await on.walkTo(driver, 'app1Live');
-  await on.send(driver, { type: 'NEXT' });
-  expect(driver.engine.context.rollback?.because).toMatch(/more errors than the version before: \d+ in \d+ log lines/);
-  await expectOldEverywhere(on, { served: true });
-}, 60_000);
+// As the row of a soak with errors.
+if (ALL) {
+  test('a bad soak rolls back by itself', async () => {
+    on = await stage({ soakMs: 20_000 });
+    await on.sandbox.misbehaveNext({ errorEvery: 5 });
+    await on.load();
+    const driver = await on.start();
+    await on.walkTo(driver, 'app1Live');
+    await on.send(driver, { type: 'NEXT' });
+    expect(driver.engine.context.rollback?.because).toMatch(
+      /more errors than the version before: \d+ in \d+ log lines/,
+    );
+    await expectOldEverywhere(on, { served: true });
+  }, 60_000);
+}

@@ -60,6 +60,8 @@ const LANE_HEAD = 18;
 const LANE_PADDING = 10;
 const LANE_GAP = 10;
 const ROW_GAP = 16;
+/** Between two rows of one way, so that the line from one to the other runs below the times. */
+const WRAP_GAP = 32;
 const MARGIN = 6;
 const FOLDED_HEIGHT = 30;
 /** So many waves stand beside each other before any is folded. */
@@ -146,7 +148,7 @@ function placeLane(chart: ChartPicture, lane: string, at: Omit<Box, 'height'>, o
       const width = Math.max(widthOf(node), ...asked.map(widthOf));
       if (x > at.x && x + width > at.x + at.width) {
         x = at.x;
-        y = rowBottom + ROW_GAP;
+        y = rowBottom + WRAP_GAP;
         rowBottom = y + NODE_HEIGHT;
       }
       const height = heightOf(node);
