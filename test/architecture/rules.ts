@@ -116,6 +116,11 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
     ],
     mend: 'The inspector follows the store from outside; events go through the same path as those of the command line.',
   },
+  'src/inspector/page': {
+    imports: ['src/inspector/page', 'preact', '@xstate/inspect'],
+    types: ['src/inspector/wire.ts', 'src/views'],
+    mend: 'The page draws what it is told. What it needs is put into a message by src/inspector.',
+  },
   'src/sandbox': {
     imports: ['src/sandbox', 'src/hosts', 'src/config', 'src/errors.ts', 'node:', 'yaml'],
     mend: 'The demo world is what flow works on. It must not be made with the code that it is there to try.',
@@ -193,7 +198,9 @@ export const ENTRY = 'src/main.ts';
 export const ROOTS: readonly RegExp[] = [
   /^src\/main\.ts$/,
   /^scripts\//,
-  /^test\/.*\.test\.ts$/,
+  // What a browser loads.
+  /^src\/inspector\/page\/main\.tsx$/,
+  /^test\/.*\.(?:test|bench)\.ts$/,
   /^test\/reporter\.ts$/,
   // Started by a test as a process of its own.
   /^test\/.*\/programs\//,

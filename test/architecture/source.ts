@@ -30,7 +30,7 @@ export interface Source {
   mentions: string[];
 }
 
-const CODE = /\.(?:ts|mts|mjs|js)$/;
+const CODE = /\.(?:tsx?|mts|mjs|js)$/;
 
 /** Every source file below the folders. */
 export function readSources(root: string, folders: readonly string[]): Sources {
