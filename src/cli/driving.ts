@@ -92,7 +92,8 @@ export async function withDriver(
     return EXIT.interrupted;
   } finally {
     shown.stop();
-    interrupted.forget();
+    // Pressed again while it closes, Ctrl-C still leaves at once: it is no death by a signal.
+    if (!driver.engine.isParked) interrupted.forget();
     await driver.close();
     // A parked effect may still wait for its job; the process is not to wait for it.
     if (driver.engine.isParked) setTimeout(() => process.exit(), 100).unref();
