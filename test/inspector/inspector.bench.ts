@@ -1,7 +1,5 @@
 /** What the page weighs, how soon it is there, how far behind the release it is, and what an hour of a release costs it. */
 import { readFileSync } from 'node:fs';
-import { createServer, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
@@ -9,14 +7,13 @@ import type { Browser, CDPSession, Page } from 'playwright-core';
 import { afterAll, beforeAll, test } from 'vitest';
 import { chartOf } from '../../src/inspector/chart.ts';
 import { layout } from '../../src/inspector/page/layout.ts';
-import { recordingOf } from '../../src/inspector/recording.ts';
 import type { Message } from '../../src/inspector/wire.ts';
-import { statusView } from '../../src/views/status.ts';
 import { Play } from '../machines/documents.ts';
+import { stage } from '../scenarios/stage.ts';
 import { startChromium } from './chromium.ts';
+import { openInspector } from './opened.ts';
+import { FILES, PAGE, statusOf, Teller } from './teller.ts';
 
-const PAGE = join(import.meta.dirname, '../../dist/inspector');
-const FILES = ['index.html', 'page.css', 'page.js'];
 const OPENINGS = 9;
 const HOUR_SECONDS = 3_600;
 
@@ -24,51 +21,6 @@ const say = (what: string, figure: string) => process.stdout.write(`bench  ${wha
 const median = (values: number[]): number =>
   [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 
-/** The page from the build, and an inspector that tells it what a measurement wants. */
-class Teller {
-  readonly #pages = new Set<ServerResponse>();
-  readonly #server: Server = createServer((request, response) => {
-    if (request.url === '/events') {
-      response.writeHead(200, { 'content-type': 'text/event-stream' });
-      this.#pages.add(response);
-      response.on('close', () => this.#pages.delete(response));
-      for (const message of this.first) response.write(`data: ${JSON.stringify(message)}\n\n`);
-      return;
-    }
-    const name = request.url === '/' ? 'index.html' : (request.url ?? '').slice(1);
-    if (!FILES.includes(name)) {
-      response.writeHead(404).end();
-      return;
-    }
-    const type = { 'index.html': 'text/html', 'page.css': 'text/css', 'page.js': 'text/javascript' }[name];
-    response.writeHead(200, { 'content-type': type }).end(readFileSync(join(PAGE, name)));
-  });
-  first: Message[] = [];
-
-  async open(): Promise<string> {
-    await new Promise<void>((resolve) => {
-      this.#server.listen(0, '127.0.0.1', resolve);
-    });
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}/#token=x`;
-  }
-  async tell(message: Message): Promise<void> {
-    for (const page of this.#pages) {
-      if (!page.write(`data: ${JSON.stringify(message)}\n\n`))
-        await new Promise((resolve) => page.once('drain', resolve));
-    }
-  }
-  close(): void {
-    this.#server.closeAllConnections();
-    this.#server.close();
-  }
-}
-
-function status(play: Play): Message {
-  const { document } = play;
-  const recording = recordingOf(document, chartOf(document.snapshot.context.topology));
-  const view = statusView({ document, driver: null, live: null, now: play.now });
-  return { type: 'status', status: view, recording, releases: [] };
-}
 const rates = (second: number): Message => ({
   type: 'rates',
   rates: {
@@ -88,6 +40,13 @@ const printed = (second: number): Message => ({
   dropped: 0,
 });
 
+/** Runs in the page: every state that is shown, and when. */
+const NOTING = `
+  window.seen = [];
+  const where = document.querySelector('.where');
+  new MutationObserver(() => seen.push([where.dataset.state, Date.now()])).observe(where, { attributes: true });
+`;
+
 let browser: Browser;
 let teller: Teller;
 let url: string;
@@ -96,7 +55,7 @@ beforeAll(async () => {
   teller = new Teller();
   teller.first = [
     { type: 'hello', allowSend: false, project: 'quickpay', host: 'here' },
-    status(new Play().until('verifying')),
+    statusOf(new Play().until('verifying')),
   ];
   url = await teller.open();
 });
@@ -139,6 +98,27 @@ test('the first picture', async () => {
     await page.close();
   }
   say('first picture, median of 9 openings', `${median(times).toFixed(0)} ms`);
+});
+
+test('a real release, from its commits to the page', async () => {
+  const on = await stage();
+  try {
+    const driver = await on.start();
+    const page = await browser.newPage({ viewport: { width: 1366, height: 768 } });
+    await page.goto((await openInspector(on)).url);
+    await page.waitForSelector('.where');
+    await page.evaluate(NOTING);
+    await on.walkTo(driver, 'allLive');
+    await page.waitForSelector('.where[data-state=allLive]');
+    const seen = await page.evaluate<[string, number][]>('seen');
+    const lates = on.document().history.flatMap(({ to, at }) => {
+      const shown = seen.find(([name, when]) => name === to && when >= Date.parse(at));
+      return shown === undefined ? [] : [shown[1] - Date.parse(at)];
+    });
+    say(`commit to page, median of ${lates.length} transitions`, `${median(lates)} ms (allowed: 200)`);
+  } finally {
+    await on.close();
+  }
 });
 
 test('an hour of a release, told as fast as the page reads', async () => {

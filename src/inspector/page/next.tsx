@@ -51,7 +51,11 @@ export function Next({ release, next, send }: NextProps) {
         </section>
       )}
       {release.phase === 'working' ? (
-        <p class="at-work">{release.state} is at work. NEXT waits until it rests.</p>
+        <p class="at-work">
+          {release.unwatched === null
+            ? `${release.state} is at work. NEXT waits until it rests.`
+            : `${release.state} was interrupted, and nobody goes on with it.`}
+        </p>
       ) : null}
       {back === undefined ? null : (
         <section class="back">
