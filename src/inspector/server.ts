@@ -245,9 +245,10 @@ function refuse(response: ServerResponse, { status, because }: Refusal): void {
 function upgradeRefusal(request: IncomingMessage, gate: Gate, open: number): Refusal | null {
   const refusal = gate.address(request);
   if (refusal !== null) return refusal;
-  const url = new URL(request.url ?? '/', 'http://127.0.0.1');
-  if (url.pathname !== '/wire') return { status: 404, because: 'there is nothing here' };
-  const wrong = gate.token(url.searchParams.get('token'));
+  // Cut by hand: a path may be anything, and `new URL` throws on some of it.
+  const [path, query = ''] = (request.url ?? '').split('?', 2);
+  if (path !== '/wire') return { status: 404, because: 'there is nothing here' };
+  const wrong = gate.token(new URLSearchParams(query).get('token'));
   if (wrong !== null) return wrong;
   return open >= WATCHERS ? { status: 503, because: 'too many viewers are connected' } : null;
 }

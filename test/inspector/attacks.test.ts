@@ -114,6 +114,7 @@ describe('a request to the inspector', () => {
       { path: '/wire?token=TOKEN', host: 'evil.example', headers: UPGRADE },
       421,
     ],
+    ['for a socket at a path that is no path', { path: '//', headers: UPGRADE }, 404],
     ['for a socket elsewhere', { path: '/events?token=TOKEN', headers: UPGRADE }, 404],
   ])('%s is refused', async (_what, attack, status) => {
     const text = request(attack).replaceAll('TOKEN', shows.token);
