@@ -341,6 +341,7 @@ class Demo {
         `  alias flow=${commandText([commandText([process.execPath, this.#options.flow])])}`,
         '  flow start --bump patch   then flow send NEXT again and again; flow status, flow why, flow history',
         '  flow send ROLLBACK        at any time in production',
+        '  flow inspect              all of it in a browser',
         `  curl ${sandbox.url}/pay/1   a request through Nginx`,
         `  tail -f ${commandText([sandbox.server('app1').log])}`,
         `Stop and remove it: ${this.#command('demo', '--stop', sandbox.root)}`,

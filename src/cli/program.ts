@@ -47,7 +47,7 @@ export async function run(argv: string[]): Promise<ExitCode> {
     .exitOverride()
     .addHelpText(
       'after',
-      '\nA release, by hand:\n  flow start\n  flow send NEXT     again and again; flow says what each will do\n  flow send ROLLBACK at any time in production\n\nTo see a whole release on a sandbox: flow demo\n',
+      '\nA release, by hand:\n  flow start\n  flow send NEXT     again and again; flow says what each will do\n  flow send ROLLBACK at any time in production\n  flow inspect       watch it in a browser\n\nTo see a whole release on a sandbox: flow demo\n',
     );
   const place = async () => await locate(process.cwd(), program.opts<Common>().config);
   const sending = (command: Command): Command =>
