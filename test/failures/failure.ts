@@ -6,7 +6,7 @@ import { get } from 'node:http';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { SandboxOptions } from '../../src/sandbox/world.ts';
 import { stage, type Stage } from '../scenarios/stage.ts';
-import type { Ended } from '../scenarios/terminal.ts';
+import { ALL, type Ended } from '../scenarios/terminal.ts';
 
 export interface FailureRow {
   /** What is wrong in the world, as the operator would say it. */
@@ -42,8 +42,6 @@ export interface FailureTest {
   mended?: (on: Stage) => Promise<void>;
 }
 
-/** `npm run failures` runs every row; `npm test` leaves out those that are much like another. */
-const ALL = process.env.FAILURES === 'all';
 const CLIENTS_PER_SECOND = 40;
 const ASKED = 16;
 

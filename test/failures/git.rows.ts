@@ -169,6 +169,7 @@ export const gitRemoteRows = {
     ...AT_TESTED,
   },
   abortTagged: {
+    thorough: true,
     situation: 'You give the release up after its tag was pushed',
     does: 'ends it, and undoes nothing that is pushed; before the push ABORT undoes what was moved',
     sees: 'v1.3.8 and master, which are pushed to cil',

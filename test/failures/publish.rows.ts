@@ -138,6 +138,7 @@ export const publishRows = {
     versions: { app1: 'v1.3.8', app2: 'v1.3.7' },
   },
   leavesADaemon: {
+    thorough: true,
     situation: 'publish.sh ends, and leaves a process behind that holds its output open',
     does: 'takes the exit status and goes on; the process is left alone',
     sees: 'app1Published',

@@ -41,6 +41,7 @@ export const soakRows = {
     ...VERIFIED,
   },
   healthGone: {
+    thorough: true,
     situation: 'The health check of the new version fails and goes on failing',
     does: 'rolls back by itself',
     sees: 'answered 503, expected 200 (2 times in a row).',

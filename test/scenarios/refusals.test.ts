@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { afterEach, expect, test } from 'vitest';
 import type { Driver } from '../../src/release/drive.ts';
 import { git, stage, type Stage } from './stage.ts';
+import { ALL } from './terminal.ts';
 
 let on: Stage | undefined;
 afterEach(async () => {
@@ -87,9 +88,16 @@ test('ABORT before the push restores the branches and removes the tag; after it 
   expect(git(`${root}/cil.git`, 'tag', '--list', 'v1.3.8')).toBe('v1.3.8');
 }, 60_000);
 
-test('refuses a stale revision', async () => {
-  on = await stage();
-  const driver = await on.start();
-  const decision = await driver.decide({ event: { type: 'NEXT' }, by: { user: 'x', host: 'y', via: 'z' }, expect: 7 });
-  expect(decision).toMatchObject({ accepted: false, because: expect.stringContaining('revision 1') as string });
-}, 60_000);
+// As the row of a stale revision.
+if (ALL) {
+  test('refuses a stale revision', async () => {
+    on = await stage();
+    const driver = await on.start();
+    const decision = await driver.decide({
+      event: { type: 'NEXT' },
+      by: { user: 'x', host: 'y', via: 'z' },
+      expect: 7,
+    });
+    expect(decision).toMatchObject({ accepted: false, because: expect.stringContaining('revision 1') as string });
+  }, 60_000);
+}

@@ -2,6 +2,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
 
+/** `npm run failures` runs everything; `npm test` leaves out what is much like something that it runs. */
+export const ALL = process.env.FAILURES === 'all';
+
 /** The built program; `npm test` builds it first. */
 export const FLOW = join(import.meta.dirname, '../../dist/flow.js');
 
