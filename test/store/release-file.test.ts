@@ -115,7 +115,8 @@ describe('a checkpoint', () => {
 });
 
 describe('live figures', () => {
-  const figures = (text: string) => ({ step: 'verifying', text, at: '2024-05-01T10:00:00.000Z' });
+  const soak = { observedMs: 1_000, windowMs: 60_000 };
+  const figures = (text: string) => ({ step: 'verifying', text, at: '2024-05-01T10:00:00.000Z', soak });
 
   test('are read by others as they were last written', () => {
     createReleaseFile<Data>(dir, 'r-0001', lock, { state: 'planned' });
@@ -123,6 +124,8 @@ describe('live figures', () => {
     expect(writeLive(dir, 'r-0001', figures('a'))).toBe(true);
     expect(writeLive(dir, 'r-0001', figures('b'))).toBe(true);
     expect(readLiveFigures(dir, 'r-0001')).toEqual(figures('b'));
+    writeLive(dir, 'r-0001', { ...figures('c'), soak: 'soon' });
+    expect(readLiveFigures(dir, 'r-0001')).toEqual({ ...figures('c'), soak: null });
   });
 
   test('never harm the driver: too large, nowhere to write, or not JSON', () => {
