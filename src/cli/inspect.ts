@@ -99,12 +99,18 @@ function projectOf(place: Place): string {
   }
 }
 
-function pictureOf({ rev, events, plan }: Awaited<ReturnType<Bystander['next']>>): NextPicture {
+function pictureOf({ rev, events, plan, health }: Awaited<ReturnType<Bystander['next']>>): NextPicture {
   const commands = Object.entries(plan).map(([event, steps]) => [
     event,
     steps.map(({ where, command, why }) => ({ on: where, command, does: why })),
   ]);
-  return { rev, at: new Date().toISOString(), events, plan: Object.fromEntries(commands) as NextPicture['plan'] };
+  return {
+    rev,
+    at: new Date().toISOString(),
+    events,
+    plan: Object.fromEntries(commands) as NextPicture['plan'],
+    health,
+  };
 }
 
 async function show(url: string, port: number, options: InspectOptions, more: string[]): Promise<void> {

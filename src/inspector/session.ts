@@ -141,6 +141,8 @@ export class Session {
       this.#document = document;
       const isNews = document?.id !== before?.id || document?.endedAt !== before?.endedAt;
       if (isNews || this.#lines.length === 0) this.#lines = this.#readLines();
+      else if (document !== null)
+        this.#lines = this.#lines.map((line) => (line.id === document.id ? lineOf(document) : line));
       const recording = document === null ? null : recordingOf(document, chartFor(document));
       this.#status = { type: 'status', status, recording, releases: this.#lines };
       if (document !== null && document.rev !== before?.rev) {

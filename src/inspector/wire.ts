@@ -99,6 +99,8 @@ export interface NextPicture {
   events: { event: EventName; passes: boolean; does: string | null; because: string | null; verdicts: Verdict[] }[];
   /** By event: the commands it would run, in order, each with what it is for. Shown before anything is sent. */
   plan: Partial<Record<EventName, { on: string; command: string; does: string }[]>>;
+  /** What the servers said that were asked for it. */
+  health: Record<string, { healthy: boolean; because: string }>;
 }
 
 /** Figures of the moment. They are never stored. */

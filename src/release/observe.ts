@@ -3,7 +3,7 @@
  * would be judged by. Reads only, holds no lock, and needs no driver.
  */
 import { join } from 'node:path';
-import type { EventName } from '../../machines/events.ts';
+import type { EventName, Facts } from '../../machines/events.ts';
 import { OPERATOR_EVENTS } from '../../machines/events.ts';
 import type { Config } from '../config/schema.ts';
 import { serverSettings, testServerSettings } from '../config/settings.ts';
@@ -25,7 +25,7 @@ export interface Bystander {
   /** What the job at work and the servers' logs have printed since the last call. Calls must not overlap. */
   texts(): Promise<{ source: string; lines: string[]; dropped: number }[]>;
   /** What can be sent now, what stands in its way, and what it would run. Asks the world, so it takes its time. */
-  next(): Promise<WhyView & { plan: Partial<Record<EventName, PlanStep[]>> }>;
+  next(): Promise<WhyView & { plan: Partial<Record<EventName, PlanStep[]>>; health: Facts['servers'] }>;
 }
 
 /** Looks on at one release; `current` is what is stored of it at the moment. */
@@ -64,11 +64,12 @@ export function standBy(place: Place, current: () => ReleaseDocument): Bystander
     },
     async next() {
       const now = current();
-      const view = whyView({ document: now, event: null, facts: await lookNow(place, now) });
+      const facts = await lookNow(place, now);
+      const view = whyView({ document: now, event: null, facts });
       const plan = Object.fromEntries(
         OPERATOR_EVENTS.filter((event) => event !== 'ANSWER').map((event) => [event, planOf(now, event)]),
       );
-      return { ...view, plan };
+      return { ...view, plan, health: facts.servers };
     },
   };
 }

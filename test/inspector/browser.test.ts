@@ -179,9 +179,9 @@ describe('the page', () => {
     expect(await page.locator('.copy').first().textContent()).toContain('flow send NEXT');
     const log = join(on.sandbox.root, 'servers/app1/logs/quickpay.log');
     await appendFile(log, '<img src=x onerror="document.title=1"><script>document.title=2</script>\n');
-    await page.getByRole('tab', { name: 'app1 log' }).click();
+    await page.getByRole('button', { name: 'app1 log' }).click();
     await expect.poll(async () => await page.locator('.output pre').textContent()).toContain('<script>');
-    expect(await page.title()).toBe('flow');
+    expect(await page.title()).toBe('tested · quickpay v1.3.8 · flow');
     git(on.sandbox.projectDir, 'branch', '--force', 'testing', 'develop~1');
     await page.waitForSelector('.next .blocked', { timeout: 10_000 });
     expect(await page.locator('.verdicts .no').first().textContent()).toContain('testingUnmoved');

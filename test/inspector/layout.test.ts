@@ -65,6 +65,16 @@ describe.each([2, 3, 8, 40])('the layout for %i servers', (count) => {
 });
 
 describe('folding', () => {
+  test('keeps the wave open that the release had come to, when it goes back', () => {
+    const chart = chartFor(40);
+    const visited = new Set(
+      chart.nodes.filter(({ lane }) => ['wave1', 'wave2', 'wave3'].includes(lane)).map(({ id }) => id),
+    );
+    const placed = layout(chart, options({ state: 'movingBack', visited: new Set([...visited, 'movingBack']) }));
+    const open = placed.lanes.filter(({ kind, folded }) => kind === 'wave' && folded.length === 0);
+    expect(open.map(({ title }) => title)).toEqual(['app2', 'app3', 'app4']);
+  });
+
   test('keeps the waves around the active state, and puts the others into one box each side', () => {
     const chart = chartFor(40);
     const placed = layout(chart, options({ state: 'publishingApp20' }));

@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { chartOf } from '../../src/inspector/chart.ts';
 import { eventReader } from '../../src/inspector/page/events.ts';
-import { EMPTY, heard, marksOf, type Model, serversAt, shownOf } from '../../src/inspector/page/model.ts';
+import { EMPTY, heard, marksOf, type Model, serversAt, shownOf, titleOf } from '../../src/inspector/page/model.ts';
 import { recordingOf } from '../../src/inspector/recording.ts';
 import type { Message } from '../../src/inspector/wire.ts';
 import { statusView } from '../../src/views/status.ts';
@@ -62,6 +62,18 @@ describe('the page', () => {
     const model = after(...Array.from({ length: 200 }, () => rates(3)), rates(null), rates(0));
     expect(model.sparks.app1).toHaveLength(120);
     expect(model.sparks.app1?.slice(-3)).toEqual([3, null, 0]);
+  });
+
+  test('tells in the title of its tab what is wrong, and where the release stands', () => {
+    expect(titleOf(EMPTY)).toBe('flow');
+    const play = new Play().until('app1Drained');
+    const driven = (message: Message): Message =>
+      message.type === 'status' && message.status.release !== null
+        ? { ...message, status: { ...message.status, release: { ...message.status.release, unwatched: null } } }
+        : message;
+    expect(titleOf(after(driven(status(play))))).toBe('app1Drained · quickpay v1.3.8 · flow');
+    play.send({ type: 'NEXT' }).fail('rejected', 'status 3');
+    expect(titleOf(after(driven(status(play))))).toBe('✖ app1Drained · quickpay v1.3.8 · flow');
   });
 
   test('folds the servers of frames that tell only what changed', () => {

@@ -1,9 +1,10 @@
 /** The page: a band that says where the release stands, and below it the chart, what is next, the servers, the history and the output. */
 import type { ComponentChildren } from 'preact';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
+import type { ReleaseStatus } from '../../views/status.ts';
 import type { SendAnswer, SendRequest } from '../wire.ts';
 import { Chart } from './chart.tsx';
-import { History } from './history.tsx';
+import { History, Moment } from './history.tsx';
 import { type Model, type Shown, shownOf, STALE_MS } from './model.ts';
 import { Next } from './next.tsx';
 import { Output } from './output.tsx';
@@ -40,13 +41,6 @@ export function App({ model, isWall, send, step, live, open }: AppProps) {
   const isStale = model.heardAt > 0 && Math.max(now, performance.now()) - model.heardAt > STALE_MS;
   const trouble = troubleOf(model, isStale);
   const release = model.status?.release ?? null;
-  const ill = new Set(
-    (model.next?.events.flatMap(({ verdicts }) => verdicts) ?? [])
-      .filter(({ id, ok }) => !ok && (id === 'othersHealthy' || id === 'newVersionRuns'))
-      .flatMap(({ because }) =>
-        (shown?.servers ?? []).map(({ name }) => name).filter((name) => because.startsWith(name)),
-      ),
-  );
   if (shown === null || release === null) {
     return (
       <main class={`page ${isWall ? 'wall' : ''}`}>
@@ -64,20 +58,30 @@ export function App({ model, isWall, send, step, live, open }: AppProps) {
       {trouble}
       <Band model={model} shown={shown} />
       <p class="heard" role="status">
-        {`${shown.state}${release.unwatched === null ? '' : `. Unwatched: ${release.unwatched}`}`}
+        {announced(shown, release)}
       </p>
       <Panel name="chart" title="Chart" class="chart-panel">
         <div ref={chartBox} class="chart-box">
           {chart}
         </div>
       </Panel>
-      {shown.isReplay ? null : (
+      {shown.isReplay ? (
+        <Panel name="next" title="This moment">
+          <Moment shown={shown} live={live} />
+        </Panel>
+      ) : (
         <Panel name="next" title="Next">
           <Next release={release} next={model.next} send={model.hello?.allowSend === true ? send : null} />
         </Panel>
       )}
       <Panel name="servers" title="Servers">
-        <Servers servers={shown.servers} rates={model.rates} sparks={model.sparks} isLive={!shown.isReplay} ill={ill} />
+        <Servers
+          servers={shown.servers}
+          rates={model.rates}
+          sparks={model.sparks}
+          isLive={!shown.isReplay}
+          health={model.next?.health ?? {}}
+        />
       </Panel>
       {isWall ? null : (
         <>
@@ -92,6 +96,17 @@ export function App({ model, isWall, send, step, live, open }: AppProps) {
       {isHelp ? <Help close={() => setHelp(false)} /> : null}
     </main>
   );
+}
+
+/** What is said aloud when it changes. */
+function announced({ state, isReplay }: Shown, { unwatched, failure, question, phase }: ReleaseStatus): string {
+  if (isReplay) return state;
+  return [
+    state,
+    ...(unwatched === null ? [] : [`Unwatched: ${unwatched}`]),
+    ...(failure === null || phase === 'ended' ? [] : [`${failure.step} failed`]),
+    ...(question === null ? [] : [question.text]),
+  ].join('. ');
 }
 
 function troubleOf(model: Model, isStale: boolean) {
@@ -121,7 +136,15 @@ function Band({ model, shown }: { model: Model; shown: Shown }) {
   const look = isReplay ? 'replay' : unwatched === null ? phase : 'unwatched';
   const frame = shown.frames.at(-1);
   const isGoingBack = !isReplay && phase !== 'ended' && release !== null && release.rollback !== null;
-  const tone = state === 'allLive' ? 'good' : state === 'rolledBack' || state === 'stuck' || isGoingBack ? 'back' : '';
+  const failed = isReplay || phase !== 'resting' ? null : (release?.failure ?? null);
+  const tone =
+    failed !== null && !isGoingBack
+      ? 'failed'
+      : state === 'allLive'
+        ? 'good'
+        : state === 'rolledBack' || state === 'stuck' || isGoingBack
+          ? 'back'
+          : '';
   return (
     <header class={`band ${look} ${tone}`}>
       <p class="what">
@@ -154,6 +177,7 @@ function Band({ model, shown }: { model: Model; shown: Shown }) {
           </>
         )}
       </p>
+      {failed === null ? null : <p class="step wrong">✖ {failed.step} failed</p>}
       {unwatched === null ? null : <p class="unwatched">UNWATCHED: {unwatched}</p>}
       {stepSays === null ? null : <p class="step">{stepSays}</p>}
     </header>
@@ -223,6 +247,8 @@ function onKeys({ shown, length, step, live, help }: Keys): () => void {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (['INPUT', 'SELECT', 'TEXTAREA'].includes(target.tagName) || document.querySelector('dialog[open]') !== null)
       return;
+    // What scrolls keeps its own keys.
+    if (target.tagName === 'PRE' && ['Home', 'End'].includes(event.key)) return;
     const index = shown?.index ?? 0;
     const keys: Record<string, () => void> = {
       ArrowLeft: () => step(Math.max(0, index - 1)),

@@ -3,6 +3,7 @@ import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import type { ChartPicture } from '../wire.ts';
 import { layout, type Layout, type PlacedEdge, type PlacedNode } from './layout.ts';
 import { edgeKey, type Mark, marksOf, type Shown, takenEdges } from './model.ts';
+import { showIn } from './scroll.ts';
 import { clock, took } from './words.ts';
 
 const WORDS: Record<Mark['is'], string> = {
@@ -12,6 +13,8 @@ const WORDS: Record<Mark['is'], string> = {
   failed: 'failed',
   skipped: 'not taken',
 };
+/** An end is not on its way to anything. */
+const ENDED_SIGNS: Record<string, string> = { allLive: '✔', rolledBack: '■', aborted: '■' };
 const SIGNS: Record<Mark['is'], string> = { open: '', done: '✔', active: '▶', failed: '✖', skipped: '–' };
 const ENDED: readonly string[] = ['allLive', 'rolledBack', 'aborted'];
 
@@ -24,6 +27,8 @@ export interface ChartProps {
 /** The widths a chart is tried in where there is more room than it needs; the one that can be drawn largest is taken. */
 const WIDTHS = [1_000, 820, 660, 520];
 const LARGEST_SCALE = 2.2;
+/** How wide a letter of the name of a line is. */
+const LABEL_LETTER = 6;
 
 export function Chart({ shown, room }: ChartProps) {
   const { recording, frames, state } = shown;
@@ -58,8 +63,9 @@ export function Chart({ shown, room }: ChartProps) {
   const focus = looked ?? state;
   const picture = useRef<SVGSVGElement>(null);
   useEffect(() => {
-    picture.current?.querySelector('.state.is-active')?.scrollIntoView({ block: 'nearest' });
-  }, [state]);
+    const active = picture.current?.querySelector('.state.is-active') ?? null;
+    showIn(active?.closest('.chart-box') ?? null, active);
+  }, [state, room]);
   return (
     <div class="chart">
       <svg
@@ -71,7 +77,7 @@ export function Chart({ shown, room }: ChartProps) {
         aria-label={`The chart of release ${recording.id}`}
       >
         <defs>
-          {['line', 'taken', 'light', 'back'].map((kind) => (
+          {['line', 'taken', 'light', 'back', 'wrong', 'returned'].map((kind) => (
             <marker
               key={kind}
               id={`arrow-${kind}`}
@@ -79,8 +85,9 @@ export function Chart({ shown, room }: ChartProps) {
               viewBox="0 0 8 8"
               refX="7"
               refY="4"
-              markerWidth="7"
-              markerHeight="7"
+              markerUnits="userSpaceOnUse"
+              markerWidth="8"
+              markerHeight="8"
               orient="auto-start-reverse"
             >
               <path d="M0 0.5 L8 4 L0 7.5 z" />
@@ -97,6 +104,7 @@ export function Chart({ shown, room }: ChartProps) {
             />
           ))}
         </g>
+        <Titles placed={placed} />
         {placed.nodes.map((node) => (
           <State key={node.id} node={node} mark={markOf(node.id)} chart={chart} onLook={setLooked} />
         ))}
@@ -154,9 +162,6 @@ function Lanes({ placed, onFold }: { placed: Layout; onFold: (ids: string[]) => 
               : {})}
           >
             <rect x={x} y={y} width={width} height={height} rx="6" />
-            <text x={x + 12} y={y + 16}>
-              {canFold ? `▸ ${title}` : title}
-            </text>
           </g>
         );
       })}
@@ -164,21 +169,42 @@ function Lanes({ placed, onFold }: { placed: Layout; onFold: (ids: string[]) => 
   );
 }
 
-function Edge({ edge, isTaken }: { edge: PlacedEdge; isTaken: boolean }) {
-  const { points, label, kind } = edge;
-  const look = isTaken ? 'taken' : kind === 'forward' ? 'line' : kind === 'rollback' ? 'back' : 'light';
-  const middle = points[Math.floor((points.length - 1) / 2)];
-  const next = points[Math.floor((points.length - 1) / 2) + 1];
-  const isFlat = middle !== undefined && next !== undefined && Math.abs(middle.y - next.y) < 1;
-  const isShort = label === 'done' || label === 'asks' || label === 'at once';
+/** Above the lines, so that none runs through them. */
+function Titles({ placed }: { placed: Layout }) {
   return (
-    <g class={`edge ${kind} ${look}`}>
+    <g class="titles" aria-hidden="true">
+      {placed.lanes.map(({ id, title, kind, folded, x, y }) => (
+        <text key={id} class={`in-${kind}`} x={x + 12} y={y + 16}>
+          {folded.length > 0 ? `▸ ${title}` : title}
+        </text>
+      ))}
+    </g>
+  );
+}
+
+/** How a line looks that the release took. */
+const TAKEN: Record<PlacedEdge['kind'], string> = {
+  forward: 'taken',
+  answer: 'taken',
+  other: 'taken',
+  failure: 'wrong',
+  rollback: 'returned',
+};
+
+function Edge({ edge, isTaken }: { edge: PlacedEdge; isTaken: boolean }) {
+  const { points, label, kind, around } = edge;
+  const look = isTaken ? TAKEN[kind] : kind === 'forward' ? 'line' : kind === 'rollback' ? 'back' : 'light';
+  const [start, end] = longestFlat(points);
+  const isDown = (points[0]?.y ?? 0) < (points.at(-1)?.y ?? 0) - 1;
+  const isPlain = label === 'done' || label === 'asks' || label === 'at once';
+  return (
+    <g class={`edge ${kind} ${look} in-${around}`}>
       <path
         d={points.map(({ x, y }, index) => `${index === 0 ? 'M' : 'L'}${x} ${y}`).join(' ')}
         marker-end={`url(#arrow-${look})`}
       />
-      {!isShort && isFlat ? (
-        <text x={labelX(middle.x, next.x, kind)} y={middle.y - 3} text-anchor="middle">
+      {!isPlain && start !== undefined && end !== undefined && hasRoom(label, start, end) ? (
+        <text x={labelX(start.x, end.x, kind === 'forward' || isDown)} y={start.y - 4.5} text-anchor="middle">
           {label}
         </text>
       ) : null}
@@ -186,9 +212,24 @@ function Edge({ edge, isTaken }: { edge: PlacedEdge; isTaken: boolean }) {
   );
 }
 
-/** In the middle; what failed or goes back names itself nearer to where it leaves. */
-const labelX = (from: number, to: number, kind: PlacedEdge['kind']): number =>
-  kind === 'forward' ? (from + to) / 2 : from + (to - from) * 0.2;
+/** Both ends of the longest part that runs level, which is where the name stands; empty where all of it runs up or down. */
+function longestFlat(points: PlacedEdge['points']): PlacedEdge['points'] {
+  let longest: PlacedEdge['points'] = [];
+  let length = 0;
+  for (const [index, end] of points.entries()) {
+    const start = points[index - 1];
+    if (start === undefined || Math.abs(start.y - end.y) >= 1 || Math.abs(start.x - end.x) <= length) continue;
+    longest = [start, end];
+    length = Math.abs(start.x - end.x);
+  }
+  return longest;
+}
+
+/** In the middle; what goes up or over others names itself near to where it leaves, away from their names. */
+const labelX = (from: number, to: number, isInTheMiddle: boolean): number =>
+  from + (to - from) * (isInTheMiddle ? 0.5 : 0.15);
+const hasRoom = (label: string, start: { x: number }, end: { x: number }): boolean =>
+  Math.abs(start.x - end.x) > label.length * LABEL_LETTER;
 
 const diamond = ({ x, y, width, height }: PlacedNode): string =>
   `M${x + width / 2} ${y - 1} L${x + width + 1} ${y + height / 2} L${x + width / 2} ${y + height + 1} L${x - 1} ${y + height / 2} z`;
@@ -214,11 +255,12 @@ function State({ node, mark, chart, onLook }: StateProps) {
     ...leaving.slice(0, 8).map(({ label, to }) => `${label} → ${to}`),
   ];
   const middle = y + height / 2;
+  const sign = mark.is === 'active' ? (ENDED_SIGNS[id] ?? SIGNS.active) : SIGNS[mark.is];
   // A question that was never asked has no room for its name.
   const isMark = shape === 'question' && width < 20;
   return (
     <g
-      class={`state ${shape} is-${mark.is} ${isMark ? 'mark' : ''}`}
+      class={`state ${shape} is-${mark.is} ${isMark ? 'mark' : ''} in-${node.around}`}
       tabIndex={0}
       role="img"
       aria-label={words.join('. ')}
@@ -237,7 +279,7 @@ function State({ node, mark, chart, onLook }: StateProps) {
       )}
       {shape === 'end' ? <rect class="inner" x={x + 2.5} y={y + 2.5} width={width - 5} height={height - 5} /> : null}
       <text x={x + width / 2} y={middle + 4} text-anchor="middle">
-        {isMark ? '?' : SIGNS[mark.is] === '' ? id : `${SIGNS[mark.is]} ${id}`}
+        {isMark ? '?' : sign === '' ? id : `${sign} ${id}`}
       </text>
       {mark.at !== null && shape !== 'question' ? (
         <text class="time" x={x + width / 2} y={y + height + 11} text-anchor="middle">

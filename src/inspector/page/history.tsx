@@ -2,7 +2,8 @@
 import { useEffect, useRef } from 'preact/hooks';
 import type { ReleaseLine } from '../wire.ts';
 import type { Shown } from './model.ts';
-import { clock, took } from './words.ts';
+import { showIn } from './scroll.ts';
+import { clock, moment, took } from './words.ts';
 
 export interface HistoryProps {
   shown: Shown;
@@ -18,11 +19,11 @@ export function History({ shown, releases, length, step, live, open }: HistoryPr
   const { recording, index, isReplay } = shown;
   const list = useRef<HTMLOListElement>(null);
   useEffect(() => {
-    if (list.current !== null) list.current.scrollTop = 0;
+    showIn(list.current?.closest('.body') ?? null, list.current?.querySelector('[aria-current]') ?? null);
   }, [index, recording.id]);
   return (
     <div class="history">
-      <div class="replay" role="group" aria-label="Replay">
+      <div class="controls" role="group" aria-label="Replay">
         <label>
           <span class="heard">Release</span>
           <select value={recording.id} onChange={(change) => open(change.currentTarget.value)}>
@@ -61,11 +62,15 @@ export function History({ shown, releases, length, step, live, open }: HistoryPr
         ) : null}
       </div>
       <ol ref={list}>
-        {shown.frames
+        {recording.frames
           .map((frame, at) => ({ frame, at }))
           .reverse()
           .map(({ frame, at }) => (
-            <li key={frame.rev} class={frame.event === 'failed' || frame.event === 'ROLLBACK' ? 'bad' : ''}>
+            <li
+              key={frame.rev}
+              class={`${frame.event === 'failed' || frame.event === 'ROLLBACK' ? 'bad' : ''} ${at > index ? 'later' : ''}`}
+              {...(at === index ? { 'aria-current': 'true' as const } : {})}
+            >
               <button type="button" class="jump" title="Show the release as it stood here" onClick={() => step(at)}>
                 <time dateTime={frame.at}>{clock(frame.at)}</time>{' '}
                 <b>
@@ -80,6 +85,33 @@ export function History({ shown, releases, length, step, live, open }: HistoryPr
             </li>
           ))}
       </ol>
+    </div>
+  );
+}
+
+/** One frame in full, where NEXT stands while the page shows what is now. */
+export function Moment({ shown, live }: { shown: Shown; live: () => void }) {
+  const frame = shown.frames.at(-1);
+  return (
+    <div class="moment">
+      {frame === undefined ? null : (
+        <>
+          <h3>
+            {frame.event} → {frame.state}
+          </h3>
+          <p>
+            <time dateTime={frame.at}>{moment(frame.at)}</time>
+            {frame.seconds === null ? '' : `, after ${took(frame.seconds)}`}
+            {frame.by === null ? '' : `, by ${frame.by}`}
+          </p>
+          {frame.reason === null ? null : <p>“{frame.reason}”</p>}
+          {frame.forced.length === 0 ? null : <p class="forced">overridden: {frame.forced.join(', ')}</p>}
+          {frame.note === null ? null : <p class="note">{frame.note}</p>}
+        </>
+      )}
+      <button type="button" onClick={live}>
+        Back to live (Esc)
+      </button>
     </div>
   );
 }

@@ -14,7 +14,10 @@ export interface Box {
   width: number;
   height: number;
 }
-export type PlacedNode = ChartNode & Box;
+export interface PlacedNode extends ChartNode, Box {
+  /** What kind of lane it stands in. */
+  around: ChartLane['kind'];
+}
 export interface PlacedLane extends Box {
   id: string;
   title: string;
@@ -23,6 +26,8 @@ export interface PlacedLane extends Box {
   folded: string[];
 }
 export interface PlacedEdge extends ChartEdge {
+  /** What kind of lane its name stands in. */
+  around: ChartLane['kind'];
   points: { x: number; y: number }[];
 }
 export interface Layout {
@@ -45,12 +50,13 @@ export interface LayoutOptions {
 }
 
 const LETTER = 6.5;
-const PADDING = 10;
+/** Beside the letters, with room for the sign of what became of it. */
+const PADDING = 12;
 const NODE_HEIGHT = 26;
 const STEP_HEIGHT = 22;
 /** Between two states, with room for the name of the event and without. */
-const GAP_NAMED = 35;
-const GAP = 17;
+const GAP_NAMED = 32;
+const GAP = 14;
 /** A question that was never asked is a mark under its step. */
 const MARK = 13;
 const UNDER_GAP = 3;
@@ -59,7 +65,7 @@ const UNDER = 14;
 const LANE_HEAD = 18;
 const LANE_PADDING = 10;
 const LANE_GAP = 10;
-const ROW_GAP = 16;
+const ROW_GAP = 24;
 /** Between two rows of one way, so that the line from one to the other runs below the times. */
 const WRAP_GAP = 32;
 const MARGIN = 6;
@@ -101,8 +107,12 @@ function lanesShown(chart: ChartPicture, { state, unfolded, visited }: LayoutOpt
   const waves = chart.lanes.filter(({ kind }) => kind === 'wave');
   const laneOfActive = chart.nodes.find(({ id }) => id === state)?.lane;
   const active = waves.findIndex(({ id }) => id === laneOfActive);
-  // Before the first wave and after the last, the nearest one stays open.
-  const centre = active !== -1 ? active : laneOfActive === 'preparing' ? 0 : waves.length - 1;
+  // Before the first wave and after the last, the nearest one stays open; on the way back, the last one it came to.
+  const furthest = waves.findLastIndex(({ id }) =>
+    chart.nodes.some((node) => node.lane === id && visited.has(node.id)),
+  );
+  const last = laneOfActive === 'returning' ? Math.max(0, furthest) : waves.length - 1;
+  const centre = active !== -1 ? active : laneOfActive === 'preparing' ? 0 : last;
   const isOpen = (lane: ChartLane): boolean => {
     if (unfolded.has(lane.id)) return true;
     if (lane.kind === 'returning') return chart.nodes.some(({ id, lane: of }) => of === lane.id && visited.has(id));
@@ -127,7 +137,8 @@ function foldTitle(chart: ChartPicture, ids: readonly string[]): string {
   return `${titles[0] ?? ''} … ${titles.at(-1) ?? ''} (${ids.length} waves)`;
 }
 
-const widthOf = (node: ChartNode): number => Math.ceil(node.id.length * LETTER) + 2 * PADDING;
+const widthOf = ({ id }: ChartNode): number =>
+  Math.ceil((id.length + (id.match(/[mw]/gi)?.length ?? 0) / 2) * LETTER) + 2 * PADDING;
 const heightOf = (node: ChartNode): number =>
   node.shape === 'step' || node.shape === 'question' ? STEP_HEIGHT : NODE_HEIGHT;
 
@@ -135,8 +146,8 @@ const heightOf = (node: ChartNode): number =>
 function placeLane(chart: ChartPicture, lane: string, at: Omit<Box, 'height'>, options: LayoutOptions): PlacedNode[] {
   const of = chart.nodes.filter((node) => node.lane === lane);
   const servers = [...new Set(of.map(({ server }) => server).filter((server) => server !== ''))];
-  const isReturning = chart.lanes.find(({ id }) => id === lane)?.kind === 'returning';
-  const rows = isReturning ? returningRows(of, servers, options) : [forwardRow(chart, of)];
+  const around = chart.lanes.find(({ id }) => id === lane)?.kind ?? 'preparing';
+  const rows = around === 'returning' ? returningRows(of, servers, options) : [forwardRow(chart, of)];
   const placed: PlacedNode[] = [];
   let { y } = at;
   for (const row of rows) {
@@ -145,27 +156,29 @@ function placeLane(chart: ChartPicture, lane: string, at: Omit<Box, 'height'>, o
     for (const [index, node] of row.entries()) {
       const questions = questionsOf(chart, of, node.id);
       const asked = questions.filter(({ id }) => options.visited.has(id));
-      const width = Math.max(widthOf(node), ...asked.map(widthOf));
+      const next = row[index + 1];
+      // A question may reach under the next state, but not under the questions of that one.
+      const isCrowded = next !== undefined && questionsOf(chart, of, next.id).length > 0;
+      const width = Math.max(widthOf(node), ...(isCrowded ? asked.map(widthOf) : []));
       if (x > at.x && x + width > at.x + at.width) {
         x = at.x;
         y = rowBottom + WRAP_GAP;
         rowBottom = y + NODE_HEIGHT;
       }
       const height = heightOf(node);
-      placed.push({ ...node, x, y: y + (NODE_HEIGHT - height) / 2, width: widthOf(node), height });
+      placed.push({ ...node, around, x, y: y + (NODE_HEIGHT - height) / 2, width: widthOf(node), height });
       let markAt = x + widthOf(node) - MARK - 4;
       let below = y + NODE_HEIGHT + UNDER;
       for (const question of questions) {
         if (asked.includes(question)) {
-          placed.push({ ...question, x, y: below, width: widthOf(question), height: heightOf(question) });
+          placed.push({ ...question, around, x, y: below, width: widthOf(question), height: heightOf(question) });
           below += heightOf(question) + 6;
           rowBottom = Math.max(rowBottom, below - 6);
         } else {
-          placed.push({ ...question, x: markAt, y: y + NODE_HEIGHT + UNDER_GAP, width: MARK, height: MARK });
+          placed.push({ ...question, around, x: markAt, y: y + NODE_HEIGHT + UNDER_GAP, width: MARK, height: MARK });
           markAt -= MARK + 3;
         }
       }
-      const next = row[index + 1];
       const isNamed = chart.edges.some(
         ({ from, to, label }) => from === node.id && to === next?.id && label === 'NEXT',
       );
@@ -216,7 +229,8 @@ function placeEdge(edge: ChartEdge, nodes: ReadonlyMap<string, PlacedNode>): Pla
   const from = nodes.get(edge.from);
   const to = nodes.get(edge.to);
   if (from === undefined || to === undefined || from === to) return [];
-  return [{ ...edge, points: route(from, to, edge.kind) }];
+  const around = from.y < to.y ? to.around : from.around;
+  return [{ ...edge, around, points: route(from, to, edge.kind) }];
 }
 
 /** A line from one box to another that keeps to right angles. */
@@ -237,6 +251,23 @@ function route(from: PlacedNode, to: PlacedNode, kind: ChartEdge['kind']): { x: 
     return [
       { x, y: from.y + from.height },
       { x, y: to.y },
+    ];
+  }
+  if (from.shape === 'question' && from.width > MARK && to.y < from.y) {
+    const right = Math.min(from.x + from.width, to.x + to.width) - 14;
+    // Straight up to the step that asked; else out of the side, and up to where the answer leads.
+    if (right > Math.max(from.x, to.x)) {
+      return [
+        { x: right, y: from.y },
+        { x: right, y: to.y + to.height },
+      ];
+    }
+    const isRight = to.x > from.x;
+    const x = isRight ? to.x + 14 : to.x + to.width - 14;
+    return [
+      { x: isRight ? from.x + from.width : from.x, y: a.y },
+      { x, y: a.y },
+      { x, y: to.y + to.height },
     ];
   }
   // What failed or goes back keeps off the lines of the way forward.

@@ -2,7 +2,7 @@
 import { render } from 'preact';
 import { App } from './app.tsx';
 import { openLine } from './connection.ts';
-import { EMPTY, heard, type Model } from './model.ts';
+import { EMPTY, heard, type Model, titleOf } from './model.ts';
 
 const TOKEN = 'flow-token';
 /** The chart's own protocol may be behind the store for so long before it is attached anew. */
@@ -10,6 +10,7 @@ const DISAGREE_MS = 2_000;
 
 const root = document.getElementById('page');
 if (root === null) throw new Error('the page has no root');
+root.replaceChildren();
 const isWall = new URLSearchParams(location.search).has('wall');
 const token = takeToken();
 
@@ -57,6 +58,7 @@ setInterval(() => {
 
 function show(): void {
   if (root === null) return;
+  document.title = titleOf(model);
   render(
     <App
       model={model}

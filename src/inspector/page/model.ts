@@ -133,6 +133,17 @@ export function shownOf(model: Model): Shown | null {
   };
 }
 
+/** For the tab, which may be all that is seen of the page: what is wrong first, then where it stands. */
+export function titleOf(model: Model): string {
+  const release = model.status?.release ?? null;
+  const shown = shownOf(model);
+  if (release === null || shown === null) return 'flow';
+  const isWrong = release.unwatched !== null || (release.failure !== null && release.phase === 'resting');
+  const sign =
+    model.connection === 'lost' ? '… ' : shown.isReplay ? '' : isWrong ? '✖ ' : release.question === null ? '' : '? ';
+  return `${sign}${shown.state} · ${shown.recording.project} ${shown.recording.version} · flow`;
+}
+
 /** How the servers stood after these frames. */
 export function serversAt(frames: readonly Frame[]): ServerStatus[] {
   const servers = new Map<string, ServerStatus>();

@@ -2,6 +2,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type { ReleaseStatus } from '../../views/status.ts';
 import type { NextPicture, SendAnswer, SendRequest } from '../wire.ts';
+import { moment } from './words.ts';
 
 export interface NextProps {
   release: ReleaseStatus;
@@ -28,13 +29,27 @@ export function Next({ release, next, send }: NextProps) {
           <Commands commands={release.question.commands} />
         </section>
       )}
-      {release.failure === null ? null : <p class="went-wrong">✖ {release.failure.message}</p>}
+      {release.unwatched === null ? null : (
+        <Commands
+          commands={release.commands.filter(({ command }) => back === undefined || !command.includes('ROLLBACK'))}
+        />
+      )}
+      {release.rollback === null ? null : <WayBack release={release} rollback={release.rollback} />}
+      {release.failure === null ||
+      release.phase === 'ended' ||
+      release.failure.message === release.rollback?.because ? null : (
+        <div class="went-wrong" tabIndex={0} role="group" aria-label="What went wrong">
+          <Failure message={release.failure.message} />
+        </div>
+      )}
       {next_ === undefined ? null : (
         <section class={next_.passes ? 'passes' : 'blocked'}>
           <h3>
             {next_.passes ? '✔ NEXT passes' : '✖ NEXT is blocked'}
-            {next_.does === null ? '' : `: ${next_.does}`}
+            {next_.does === null || !next_.passes ? '' : `: ${next_.does}`}
           </h3>
+          {next_.does === null || next_.passes ? null : <p class="would">It would {next_.does}.</p>}
+          <Way event="NEXT" passes={next_.passes} send={send} ask={ask} />
           <ul class="verdicts">
             {[...next_.verdicts]
               .sort((a, b) => Number(a.ok) - Number(b.ok))
@@ -42,12 +57,11 @@ export function Next({ release, next, send }: NextProps) {
                 <li key={id} class={ok ? 'ok' : 'no'}>
                   <span aria-hidden="true">{ok ? '✔' : '✖'}</span> <b>{id}</b> {because}
                   {ok || unblock === undefined ? null : <small>To unblock: {unblock}</small>}
-                  {ok || opensAt === undefined ? null : <small>It opens by itself at {opensAt}</small>}
+                  {ok || opensAt === undefined ? null : <small>It opens by itself at {moment(opensAt)}</small>}
                 </li>
               ))}
           </ul>
           {next_.passes ? <Plan steps={next?.plan.NEXT ?? []} /> : null}
-          <Way event="NEXT" passes={next_.passes} send={send} ask={ask} />
         </section>
       )}
       {release.phase === 'working' ? (
@@ -57,19 +71,26 @@ export function Next({ release, next, send }: NextProps) {
             : `${release.state} was interrupted, and nobody goes on with it.`}
         </p>
       ) : null}
-      {back === undefined ? null : (
-        <section class="back">
-          <h3>ROLLBACK{back.does === null ? '' : `: ${back.does}`}</h3>
-          <Way event="ROLLBACK" passes={back.passes} send={send} ask={ask} />
-        </section>
-      )}
-      {next_ === undefined && back === undefined && release.question === null ? (
+      {next_ === undefined && back === undefined && release.question === null && release.unwatched === null ? (
         <Commands commands={release.commands} />
       ) : null}
       {answer === null ? null : (
         <pre class={`answer ${answer.accepted ? 'ok' : 'no'}`} role="alert">
           {answer.said}
         </pre>
+      )}
+      {back === undefined ? null : (
+        <section class="back">
+          <div class="head">
+            <h3>ROLLBACK</h3>
+            <Way event="ROLLBACK" passes={back.passes} send={send} ask={ask} />
+          </div>
+          {back.does === null ? null : (
+            <p class="does" tabIndex={0}>
+              {back.does}
+            </p>
+          )}
+        </section>
       )}
       {asked === null || send === null ? null : (
         <Confirm
@@ -85,6 +106,54 @@ export function Next({ release, next, send }: NextProps) {
         />
       )}
     </div>
+  );
+}
+
+/** What failed in a line of its own, then how the world stands and what to do. */
+function Failure({ message }: { message: string }) {
+  const [first, rest] = firstSentence(message);
+  return (
+    <>
+      <p>
+        <b>✖ {first}</b>
+      </p>
+      {rest === '' ? null : <p class="more">{rest}</p>}
+    </>
+  );
+}
+const firstSentence = (text: string): [string, string] => {
+  const end = text.search(/\. (?=\S)/);
+  return end === -1 ? [text, ''] : [text.slice(0, end + 1), text.slice(end + 2)];
+};
+
+/** Why it goes back, or went, and what is left of it. */
+function WayBack({
+  release: { phase, bad, failure },
+  rollback,
+}: {
+  release: ReleaseStatus;
+  rollback: NonNullable<ReleaseStatus['rollback']>;
+}) {
+  const { because, moved, stillToDo } = rollback;
+  return (
+    <section class="way-back">
+      <h3>{phase === 'ended' ? 'It was rolled back' : 'It is being rolled back'}</h3>
+      <p>{because}</p>
+      {phase !== 'ended' || failure === null || failure.message === because ? null : (
+        <p>✖ {firstSentence(failure.message)[0]}</p>
+      )}
+      {phase === 'ended' ? null : (
+        <p>
+          <b>{moved ? '✔ the traffic has moved back' : '✖ the traffic has not moved back yet'}</b>
+        </p>
+      )}
+      {stillToDo.length === 0 ? null : <p>Still to do: {stillToDo.join(', then ')}</p>}
+      {bad === null ? null : (
+        <p>
+          <b>{bad.version} is marked bad</b>: {bad.because}
+        </p>
+      )}
+    </section>
   );
 }
 

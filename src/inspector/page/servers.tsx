@@ -1,6 +1,6 @@
 /** The servers: what the proxy sends where, what each runs, and how much it is asked. */
 import type { ServerStatus } from '../../views/status.ts';
-import type { RatesPicture } from '../wire.ts';
+import type { NextPicture, RatesPicture } from '../wire.ts';
 import type { Model } from './model.ts';
 import { perSecond } from './words.ts';
 
@@ -19,21 +19,23 @@ export interface ServersProps {
   sparks: Model['sparks'];
   /** False in a replay, which knows no rates. */
   isLive: boolean;
-  /** NEXT's own looks at the servers, by name. */
-  ill: ReadonlySet<string>;
+  /** What the servers said of their health that NEXT asked. */
+  health: NextPicture['health'];
 }
 
-export function Servers({ servers, rates, sparks, isLive, ill }: ServersProps) {
+export function Servers({ servers, rates, sparks, isLive, health }: ServersProps) {
   if (servers.length === 0) return <p class="empty">Nothing is known of the servers in this frame.</p>;
   const rateOf = (server: string): number | null => (isLive ? (rates?.servers[server] ?? null) : null);
   const isCompact = servers.length > COMPACT_ABOVE;
   return (
     <div class={`servers ${isCompact ? 'compact' : ''}`}>
+      {isCompact ? <p class="sum">{sumOf(servers)}</p> : null}
       {isCompact ? null : <Flow servers={servers} rateOf={rateOf} />}
       <ul>
         {servers.map((server) => {
           const traffic = TRAFFIC[server.traffic];
           const rate = rateOf(server.name);
+          const asked = isLive ? health[server.name] : undefined;
           return (
             <li key={server.name} class={`server ${server.traffic} runs-${server.runs}`} data-server={server.name}>
               <span class="name">{server.name}</span>
@@ -44,9 +46,13 @@ export function Servers({ servers, rates, sparks, isLive, ill }: ServersProps) {
                 {traffic.word}
                 {server.drainWaived ? ' (not proven: waived)' : ''}
               </span>
-              <span class="version">
-                {server.says} <em>{server.runs}</em>
-                {ill.has(server.name) ? <strong> unhealthy</strong> : null}
+              <span class="version" title={server.says}>
+                {server.says} {server.runs === 'unknown' ? null : <em>{server.runs}</em>}
+                {asked === undefined ? null : asked.healthy ? (
+                  <span class="well"> healthy</span>
+                ) : (
+                  <strong title={asked.because}> ✖ unhealthy</strong>
+                )}
               </span>
               <span class="rate">{isLive ? perSecond(rate) : ''}</span>
               {isLive && !isCompact ? <Spark values={sparks[server.name] ?? []} /> : null}
@@ -56,6 +62,16 @@ export function Servers({ servers, rates, sparks, isLive, ill }: ServersProps) {
       </ul>
     </div>
   );
+}
+
+/** How many stand how, where they are too many to count. */
+function sumOf(servers: readonly ServerStatus[]): string {
+  const counted = (words: string[]): string[] =>
+    [...new Set(words)].map((word) => `${words.filter((one) => one === word).length} ${word}`);
+  return [
+    ...counted(servers.map(({ traffic }) => TRAFFIC[traffic].word)),
+    ...counted(servers.map(({ says }) => says)),
+  ].join(' · ');
 }
 
 /** From Nginx to each server: a moving line where requests go, a broken one where none do. */
