@@ -1,7 +1,7 @@
 /**
  * Leaving in every step of a release and of its way back: Ctrl-C once and twice, SIGTERM, a terminal that hangs up, and a pager that
  * is quit. Once parks and says how to go on, twice leaves at once, and what was left is gone on with: each job once.
- * The full form of what test/failures/person.interrupted and person.terminals show.
+ * Runs in `npm run torture` only: its quick form is what test/failures/person.interrupted and person.terminals show.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, expect, test } from 'vitest';
@@ -9,7 +9,7 @@ import { readLatest, readLiveDriver } from '../../src/release/read.ts';
 import { until } from '../failures/person.steps.ts';
 import type { Running } from '../scenarios/terminal.ts';
 import { type Arena, arena } from './release.ts';
-import { FULL, report } from './report.ts';
+import { report } from './report.ts';
 
 const FORWARD = [
   'testing',
@@ -90,7 +90,7 @@ async function leaveIn(at: Arena, steps: Set<string>, command: readonly string[]
   return left;
 }
 
-test.each(FULL ? Object.keys(WAYS) : [])(
+test.each(Object.keys(WAYS))(
   '%s in every step of a release, and of its way back, is safe',
   async (way) => {
     on = await arena({
