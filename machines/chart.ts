@@ -35,6 +35,8 @@ export const foundation = setup({
     undoTagging: placeholder<'undoTagging'>(),
     drain: placeholder<'drain'>(),
     publish: placeholder<'publish'>(),
+    publishWave: placeholder<'publishWave'>(),
+    preview: placeholder<'preview'>(),
     goLive: placeholder<'goLive'>(),
     soak: placeholder<'soak'>(),
     moveTraffic: placeholder<'moveTraffic'>(),

@@ -25,7 +25,7 @@ export interface Choice {
 export interface Question {
   /** Unique within the release, so that an answer meant for an older question is refused. */
   id: string;
-  kind: 'drainOverdue' | 'jobLost' | 'jobSilent' | 'soakInconclusive' | 'worldMoved';
+  kind: 'drainOverdue' | 'jobLost' | 'jobSilent' | 'waveHalfFailed' | 'soakInconclusive' | 'worldMoved';
   text: string;
   choices: Choice[];
 }
@@ -103,6 +103,27 @@ export interface PublishEvidence {
   printed: string;
 }
 
+/**
+ * How the publish to one server of a wave ended. `held`: nothing was begun on it, so it runs what it ran. `lost`: it was cut off and
+ * left no exit status. `silent`: it still runs and prints nothing.
+ */
+export type ServerResult =
+  | { server: string; outcome: 'done'; evidence: PublishEvidence }
+  | { server: string; outcome: 'failed' | 'held' | 'lost' | 'silent'; message: string };
+
+/** What became of each server of a wave. */
+export interface WaveEvidence {
+  results: ServerResult[];
+}
+
+export interface PreviewEvidence {
+  /** The servers that were looked at, and what they run. */
+  previewed: string[];
+  /** Proof of the pre-release proxy's own route; null where it needs no switch. */
+  through: SwitchEvidence | null;
+  checks: CheckResult[];
+}
+
 export interface SoakEvidence {
   observedSeconds: number;
   checksRun: number;
@@ -138,6 +159,8 @@ export type Evidence =
   | TaggingEvidence
   | DrainEvidence
   | PublishEvidence
+  | WaveEvidence
+  | PreviewEvidence
   | SoakEvidence
   | MoveEvidence
   | MergeBackEvidence
@@ -182,6 +205,8 @@ export interface StepContracts {
       /** A switch that was already proven live; the effect goes on waiting if it still stands. */
       switched: SwitchEvidence | null;
       canRevert: boolean;
+      /** How many of `to` must be healthy; null for all of them. */
+      atLeastHealthy: number | null;
     };
     output:
       | { outcome: 'done'; evidence: DrainEvidence }
@@ -203,19 +228,58 @@ export interface StepContracts {
     };
     output: { outcome: 'done'; evidence: PublishEvidence } | { outcome: 'ask'; question: Question };
   };
+  /** Several servers, each as `publish` does it for one; what became of each is told, not thrown. */
+  publishWave: {
+    input: StepInput & {
+      servers: {
+        server: string;
+        version: string;
+        commit: string | null;
+        drainWaived: boolean;
+      }[];
+      serving: string[];
+      switched: SwitchEvidence | null;
+      mode: JobMode;
+    };
+    output: { outcome: 'done' | 'partial'; evidence: WaveEvidence };
+  };
+  /** Looks at servers that receive no traffic through the pre-release proxy (R4.4). */
+  preview: {
+    input: StepInput & { servers: string[] };
+    output: { outcome: 'done'; evidence: PreviewEvidence };
+  };
   goLive: {
-    input: StepInput & { to: string[]; from: string[]; gained: string[]; lost: string[] };
+    input: StepInput & {
+      to: string[];
+      from: string[];
+      gained: string[];
+      lost: string[];
+      /** How many of `to` must be healthy besides those gained; null for all of them. */
+      atLeastHealthy: number | null;
+    };
     output: { outcome: 'done'; evidence: DrainEvidence };
   };
   soak: {
-    input: StepInput & { serving: string[] };
+    input: StepInput & {
+      /** The route that is live. */
+      serving: string[];
+      /** The servers that are observed. */
+      watched: string[];
+      /** The wave that has just joined, from 0; null where all of them have. */
+      wave: number | null;
+    };
     output:
       | { outcome: 'good'; evidence: SoakEvidence }
       | { outcome: 'bad'; evidence: SoakEvidence; because: string }
       | { outcome: 'ask'; evidence: SoakEvidence; because: string };
   };
   moveTraffic: {
-    input: StepInput & { to: string[]; from: string[] };
+    input: StepInput & {
+      to: string[];
+      from: string[];
+      /** How many of `to` must be healthy; null for all of them. */
+      atLeastHealthy: number | null;
+    };
     output: { outcome: 'done'; evidence: MoveEvidence };
   };
   mergeBack: { input: StepInput; output: { outcome: 'done'; evidence: MergeBackEvidence } };
@@ -235,10 +299,20 @@ export interface ReleaseInput {
   before: Record<string, string | null>;
   restore: 'auto' | 'hold';
   onBad: 'rollback' | 'hold';
+  /**
+   * The servers in rotation when it starts. Left out: all. The others run nobody knows what: their version in `before` is the one
+   * that is to be restored on them.
+   */
+  serving?: string[];
+  /** The sets of servers that the proxy has a route for. Left out: it can make one for any set. */
+  switchable?: string[][];
 }
 
 /** All that the release knows. */
 export interface ReleaseContext extends ReleaseInput {
+  serving: string[];
+  /** Servers that the operator left out of rotation: a publish to them failed, and the release went on without them. */
+  leftOut: string[];
   runs: Record<string, Runs>;
   /** What the server ran when its publish was entered, to return to when the publish was refused before anything was done. */
   ranBefore: Record<string, Runs>;
@@ -260,6 +334,8 @@ export interface ReleaseContext extends ReleaseInput {
   returnTo: string | null;
   /** How the next job is gone about, by the operator's answer. */
   jobMode: JobMode;
+  /** The servers of a wave that its next try is about; null for all that are not done. */
+  tryOnly: string[] | null;
   /** Whether the new version has ever had customers. */
   served: boolean;
   /** Servers that were found unhealthy when the rollback began. */

@@ -5,7 +5,7 @@
 import type { ReleaseContext } from './contract.ts';
 import type { EventName, Facts, ReleaseEvent } from './events.ts';
 import { mayServe } from './rollback.ts';
-import { canaryAndRest, sameServers, type Topology, wavesOf, without } from './topology.ts';
+import { canaryAndRest, derived, minimumOf, sameServers, type Topology, type Wave, wavesOf } from './topology.ts';
 
 /** A guard's answer. */
 export interface Verdict {
@@ -21,8 +21,8 @@ export interface Verdict {
 }
 
 type Judgement = Omit<Verdict, 'id' | 'forceable'>;
-/** `server`: the one the guard is about, or for `versionsAsBelieved` the one that another guard judges. */
-type Guard = (context: ReleaseContext, event: ReleaseEvent, server: string) => Judgement;
+/** `servers`: those the guard is about, or for `versionsAsBelieved` those that another guard judges. */
+type Guard = (context: ReleaseContext, event: ReleaseEvent, servers: readonly string[]) => Judgement;
 
 const yes = (because: string): Judgement => ({ ok: true, because });
 const no = (because: string, unblock?: string): Judgement => ({
@@ -31,6 +31,7 @@ const no = (because: string, unblock?: string): Judgement => ({
   ...(unblock === undefined ? {} : { unblock }),
 });
 const list = (servers: readonly string[]): string => (servers.length === 0 ? 'no server' : servers.join(' and '));
+const is = (servers: readonly string[]): string => (servers.length === 1 ? 'is' : 'are');
 
 /** The route that is believed to be live. */
 function believed(context: ReleaseContext): string[] {
@@ -46,7 +47,15 @@ function withFacts(event: ReleaseEvent, judge: (facts: Facts) => Judgement): Jud
   return event.facts === undefined ? no('nothing was looked at', 'flow resume') : judge(event.facts);
 }
 
-/** Every named guard. `server` is the server the step is about, or '' where the guard is about none. */
+/** The servers that carry the load while others are out of rotation. */
+const carriersWithout = (context: ReleaseContext, servers: readonly string[]): string[] =>
+  context.topology.servers.filter((name) => believed(context).includes(name) && !servers.includes(name));
+
+/** The first installation: nothing runs anywhere. */
+const servesNobody = ({ topology, before }: ReleaseContext, { servers }: Facts): boolean =>
+  topology.servers.every((name) => (before[name] ?? null) === null && servers[name]?.healthy !== true);
+
+/** Every named guard, with the servers that the step is about; none where it is about none. */
 const GUARDS = {
   preflightPasses: (_context, event) =>
     withFacts(event, (facts) => {
@@ -123,18 +132,29 @@ const GUARDS = {
       return no(routes.differ.join('; '), 'make the branches alike, then: flow send NEXT');
     }),
 
-  othersHealthy: (context, event, server) =>
-    withFacts(event, ({ servers }) => {
-      const others = without(context.topology, server);
-      const ill = others.filter((name) => servers[name]?.healthy !== true);
+  othersHealthy: (context, event, servers) =>
+    withFacts(event, (facts) => {
+      const others = carriersWithout(context, servers);
+      const ill = others.filter((name) => facts.servers[name]?.healthy !== true);
       if (ill.length === 0) return yes(`${list(others)} can carry the load: healthy`);
-      const { topology, before } = context;
-      if (topology.servers.every((name) => (before[name] ?? null) === null && servers[name]?.healthy !== true))
+      if (servesNobody(context, facts))
         return yes('no server runs anything yet, so nobody is served and there is no load to carry');
       return no(
-        `${list(ill)} would carry the load, but is not healthy: ${ill.map((name) => servers[name]?.because ?? 'not asked').join('; ')}`,
+        `${list(ill)} would carry the load, but is not healthy: ${ill.map((name) => facts.servers[name]?.because ?? 'not asked').join('; ')}`,
         `mend ${list(ill)}, then: flow send NEXT`,
       );
+    }),
+
+  // With many servers one that is ill may be tolerated; that too few are left may not.
+  minimumHealthy: (context, event, servers) =>
+    withFacts(event, (facts) => {
+      const minimum = minimumOf(context.topology);
+      const healthy = carriersWithout(context, servers).filter((name) => facts.servers[name]?.healthy === true);
+      const left = `without ${list(servers)}, ${healthy.length} healthy servers are in rotation`;
+      if (healthy.length >= minimum) return yes(`${left}, and ${minimum} are needed`);
+      if (servesNobody(context, facts))
+        return yes('no server runs anything yet, so nobody is served and there is no load to carry');
+      return no(`${left}, but ${minimum} are needed (minimumHealthy)`, 'mend the others, then: flow send NEXT');
     }),
 
   // Only a contradiction counts: a server that does not answer is a matter of health, and a soak has to find that out.
@@ -144,7 +164,7 @@ const GUARDS = {
         const runs = context.runs[name];
         const believed = runs === 'new' ? context.version : (context.before[name] ?? null);
         const reports = servers[name]?.version ?? null;
-        if (name === judgedApart || runs === 'unknown' || reports === null || reports === believed) return [];
+        if (judgedApart.includes(name) || runs === 'unknown' || reports === null || reports === believed) return [];
         return [`${name} should run ${believed ?? 'nothing'}, but reports ${reports}: somebody published it meanwhile`];
       });
       if (contradictions.length === 0) return yes('no server runs anything else than this release believes');
@@ -169,33 +189,46 @@ const GUARDS = {
       );
     }),
 
-  drained: (context, event, server) =>
+  drained: (context, event, servers) =>
     withFacts(event, ({ drained }) => {
-      if (context.drainWaived.includes(server)) return yes(`the drain of ${server} was waived by the operator`);
-      const fact = drained[server];
-      if (fact?.ok === true) return yes(fact.because);
+      const waived = servers.filter((server) => context.drainWaived.includes(server));
+      const judged = servers.filter((server) => !waived.includes(server));
+      const not = judged.filter((server) => drained[server]?.ok !== true);
+      if (judged.length === 0) return yes(`the drain of ${list(waived)} was waived by the operator`);
+      if (not.length === 0) return yes(drained[judged[0] ?? '']?.because ?? '');
       return no(
-        `${server} is not proven drained: ${fact?.because ?? 'it was not looked at'}`,
-        'wait until its last requests have ended, then: flow send NEXT',
+        `${list(not)} ${is(not)} not proven drained: ${drained[not[0] ?? '']?.because ?? 'it was not looked at'}`,
+        `wait until ${not.length === 1 ? 'its' : 'their'} last requests have ended, then: flow send NEXT`,
       );
     }),
 
-  outOfRotation: (context, _event, server) =>
-    mayServe(context).includes(server)
-      ? no(`${server} may still receive traffic`, 'flow send ROLLBACK')
-      : yes(`${server} is in no route that may be live`),
+  outOfRotation: (context, _event, servers) => {
+    const serving = servers.filter((server) => mayServe(context).includes(server));
+    return serving.length > 0
+      ? no(`${list(serving)} may still receive traffic`, 'flow send ROLLBACK')
+      : yes(`${list(servers)} ${is(servers)} in no route that may be live`);
+  },
 
-  newVersionRuns: (context, event, server) =>
-    withFacts(event, ({ servers }) => {
-      const fact = servers[server];
-      if (context.runs[server] !== 'new') return no(`${server} was not published`, 'flow send ROLLBACK');
-      if (fact?.version !== context.version) {
-        const reports = fact?.version ?? null;
-        const but = reports === null ? (fact?.because ?? 'it was not asked') : `it reports ${reports}`;
-        return no(`${server} should run ${context.version}, but ${but}`, 'flow send ROLLBACK');
+  newVersionRuns: (context, event, servers) =>
+    withFacts(event, (facts) => {
+      const { version, leftOut, runs } = context;
+      const wanted = servers.filter((server) => !leftOut.includes(server));
+      for (const server of wanted) {
+        const fact = facts.servers[server];
+        if (runs[server] !== 'new') return no(`${server} was not published`, 'flow send ROLLBACK');
+        if (fact?.version !== version) {
+          const reports = fact?.version ?? null;
+          const but = reports === null ? (fact?.because ?? 'it was not asked') : `it reports ${reports}`;
+          return no(`${server} should run ${version}, but ${but}`, 'flow send ROLLBACK');
+        }
+        if (!fact.healthy) return no(`${server} is not healthy: ${fact.because}`, `mend it, or: flow send ROLLBACK`);
       }
-      if (!fact.healthy) return no(`${server} is not healthy: ${fact.because}`, `mend it, or: flow send ROLLBACK`);
-      return yes(`${server} runs ${context.version} and is healthy`);
+      if (wanted.length === 0) return yes(`${list(servers)} ${is(servers)} left out of rotation`);
+      return yes(
+        wanted.length === 1
+          ? `${list(wanted)} runs ${version} and is healthy`
+          : `${list(wanted)} run ${version} and are healthy`,
+      );
     }),
 
   answersTheQuestion: (context, event) => {
@@ -232,12 +265,33 @@ export const FORCEABLE: readonly GuardId[] = [
 
 interface Requirement {
   guard: GuardId;
-  server?: string;
+  servers?: readonly string[];
 }
 
 /** What NEXT requires at every milestone. */
-function nextRequires(context: Pick<ReleaseContext, 'topology'>): Record<string, Requirement[]> {
-  const { canary, rest } = canaryAndRest(context.topology);
+const requirementsOf = derived((topology: Topology): Record<string, Requirement[]> => {
+  const { canary, rest } = canaryAndRest(topology);
+  const isRolling = topology.cutover === 'rolling';
+  const taking = ({ servers }: Wave): Requirement[] => [
+    { guard: 'othersHealthy', servers },
+    ...(isRolling || topology.servers.length > 2 ? [{ guard: 'minimumHealthy', servers } as const] : []),
+  ];
+  const publishing = ({ servers }: Wave, judgedApart?: Wave): Requirement[] => [
+    { guard: 'proxyAsBelieved' },
+    { guard: 'outOfRotation', servers },
+    { guard: 'drained', servers },
+    { guard: 'versionsAsBelieved', ...(judgedApart === undefined ? {} : { servers: judgedApart.servers }) },
+    { guard: 'tagAsPushed' },
+  ];
+  const published = ({ servers }: Wave): Requirement[] => [
+    { guard: 'newVersionRuns', servers },
+    { guard: 'versionsAsBelieved', servers },
+  ];
+  const goingLive = (wave: Wave): Requirement[] => [
+    { guard: 'proxyAsBelieved' },
+    { guard: 'routesAsNamed' },
+    ...published(wave),
+  ];
   const required: Record<string, Requirement[]> = {
     planned: [{ guard: 'preflightPasses' }],
     tested: [{ guard: 'testingUnmoved' }, { guard: 'testServerUnmoved' }],
@@ -249,43 +303,53 @@ function nextRequires(context: Pick<ReleaseContext, 'topology'>): Record<string,
       { guard: 'routesDiffer' },
       { guard: 'versionsAsBelieved' },
       { guard: 'tagAsPushed' },
-      { guard: 'othersHealthy', server: canary.server },
+      ...taking(canary),
     ],
-    [`${canary.lower}Drained`]: [
-      { guard: 'proxyAsBelieved' },
-      { guard: 'outOfRotation', server: canary.server },
-      { guard: 'drained', server: canary.server },
-      { guard: 'versionsAsBelieved' },
-      { guard: 'tagAsPushed' },
-    ],
-    [`${canary.lower}Published`]: [
-      { guard: 'proxyAsBelieved' },
-      { guard: 'routesAsNamed' },
-      { guard: 'newVersionRuns', server: canary.server },
-      { guard: 'versionsAsBelieved', server: canary.server },
-    ],
+    [`${canary.lower}Drained`]: publishing(canary),
+    ...(topology.preview === true
+      ? {
+          [`${canary.lower}Published`]: [{ guard: 'proxyAsBelieved' }, ...published(canary)],
+          [`${canary.lower}Previewed`]: goingLive(canary),
+        }
+      : { [`${canary.lower}Published`]: goingLive(canary) }),
     [`${canary.lower}Live`]: [{ guard: 'proxyAsBelieved' }, { guard: 'versionsAsBelieved' }],
   };
   let before = 'verified';
   for (const wave of rest) {
-    required[before] = [
-      ...(before === 'verified' ? [{ guard: 'newVersionRuns', server: canary.server } as const] : []),
-      { guard: 'proxyAsBelieved' },
-      { guard: 'outOfRotation', server: wave.server },
-      { guard: 'drained', server: wave.server },
-      { guard: 'versionsAsBelieved', ...(before === 'verified' ? { server: canary.server } : {}) },
-      { guard: 'tagAsPushed' },
-    ];
-    before = `${wave.lower}Published`;
+    const isFirst = before === 'verified';
+    if (isRolling) {
+      required[before] = [
+        ...(isFirst ? [{ guard: 'newVersionRuns', servers: canary.servers } as const] : []),
+        { guard: 'proxyAsBelieved' },
+        { guard: 'routesAsNamed' },
+        { guard: 'versionsAsBelieved', ...(isFirst ? { servers: canary.servers } : {}) },
+        { guard: 'tagAsPushed' },
+        ...taking(wave),
+      ];
+      required[`${wave.lower}Drained`] = publishing(wave);
+      required[`${wave.lower}Published`] = goingLive(wave);
+      before = `${wave.lower}Live`;
+    } else {
+      required[before] = [
+        ...(isFirst ? [{ guard: 'newVersionRuns', servers: canary.servers } as const] : []),
+        ...publishing(wave, isFirst ? canary : undefined),
+      ];
+      before = `${wave.lower}Published`;
+    }
   }
+  if (isRolling) return required;
   required[before] = [
     { guard: 'proxyAsBelieved' },
     { guard: 'routesAsNamed' },
-    ...rest.map((wave) => ({ guard: 'newVersionRuns', server: wave.server }) as const),
+    ...rest.map(({ servers }) => ({ guard: 'newVersionRuns', servers }) as const),
     { guard: 'versionsAsBelieved' },
   ];
   return required;
-}
+});
+
+/** What NEXT requires at every milestone. */
+const nextRequires = ({ topology }: Pick<ReleaseContext, 'topology'>): Record<string, Requirement[]> =>
+  requirementsOf(topology);
 
 /** The guards that NEXT has to pass in a state, by name; none where it has no guards. */
 export function nextGuards(state: string, context: Pick<ReleaseContext, 'topology'>): GuardId[] {
@@ -308,7 +372,7 @@ export interface Looks {
 export function looksFor(state: string, context: Pick<ReleaseContext, 'topology'>): Looks {
   const requirements = nextRequires(context)[state] ?? [];
   const needs = (...guards: GuardId[]): boolean => requirements.some(({ guard }) => guards.includes(guard));
-  const everyServer = needs('versionsAsBelieved', 'othersHealthy');
+  const everyServer = needs('versionsAsBelieved', 'othersHealthy', 'minimumHealthy');
   return {
     proxy: needs('proxyAsBelieved'),
     routes: needs('routesAsNamed', 'routesDiffer'),
@@ -318,9 +382,7 @@ export function looksFor(state: string, context: Pick<ReleaseContext, 'topology'
     preflight: needs('preflightPasses'),
     servers: everyServer
       ? context.topology.servers
-      : requirements.flatMap(({ guard, server }) =>
-          guard === 'newVersionRuns' && server !== undefined ? [server] : [],
-        ),
+      : requirements.flatMap(({ guard, servers = [] }) => (guard === 'newVersionRuns' ? servers : [])),
   };
 }
 
@@ -335,8 +397,8 @@ export function recheckStates(context: Pick<ReleaseContext, 'topology'>): string
 const guardOf = (id: GuardId): Guard => GUARDS[id];
 
 function judge(requirement: Requirement, context: ReleaseContext, event: ReleaseEvent): Verdict {
-  const { guard, server = '' } = requirement;
-  return { id: guard, forceable: FORCEABLE.includes(guard), ...guardOf(guard)(context, event, server) };
+  const { guard, servers = [] } = requirement;
+  return { id: guard, forceable: FORCEABLE.includes(guard), ...guardOf(guard)(context, event, servers) };
 }
 
 /**
@@ -366,12 +428,33 @@ export function isOverridden(verdict: Verdict, force: readonly string[] = []): b
   return !verdict.ok && verdict.forceable === true && force.includes(verdict.id);
 }
 
+/** The states of a rollback, and those that ask. Names are looked up, never parsed: a server may be called `asking`. */
+const waysBackOf = derived((topology: Topology) => {
+  const uppers = wavesOf(topology).map(({ upper }) => upper);
+  const each = (...before: string[]): string[] => uppers.flatMap((upper) => before.map((name) => name + upper));
+  return {
+    steps: new Set(['movingBack', ...each('drainingBack', 'restoring', 'rejoining')]),
+    asking: new Set(each('askingDrainBack', 'askingRestore')),
+  };
+});
+const askingOf = derived(
+  (topology: Topology) =>
+    new Set([
+      'askingTest',
+      'askingSoak',
+      'askingWatch',
+      'askingWorldMoved',
+      ...waysBackOf(topology).asking,
+      ...wavesOf(topology).flatMap(({ upper }) => [
+        `askingDrain${upper}`,
+        `askingPublish${upper}`,
+        `askingSoak${upper}`,
+      ]),
+    ]),
+);
+
 /** Whether a step is one of a rollback. */
-const isWayBack = (step: string, topology: Topology): boolean =>
-  step === 'movingBack' ||
-  wavesOf(topology).some(({ upper }) =>
-    [`drainingBack${upper}`, `restoring${upper}`, `rejoining${upper}`].includes(step),
-  );
+const isWayBack = (step: string, topology: Topology): boolean => waysBackOf(topology).steps.has(step);
 
 /** The event that tries a step again after it failed: the state in which it rests then takes no other. */
 export function triedAgainWith(step: string, topology: Topology): 'NEXT' | 'ROLLBACK' {
@@ -384,16 +467,15 @@ export function eventsOf(
   context: Pick<ReleaseContext, 'topology' | 'question' | 'returnTo'>,
 ): EventName[] {
   const { topology } = context;
-  const { canary, rest } = canaryAndRest(topology);
   if (['allLive', 'rolledBack', 'aborted'].includes(state)) return [];
   const resting = nextRequires(context)[state] !== undefined;
   const events: EventName[] = resting ? ['NEXT'] : [];
   if (state === 'tested') events.push('RETEST');
-  if (state.startsWith('asking')) events.push('ANSWER');
+  if (askingOf(topology).has(state)) events.push('ANSWER');
   const isRollback =
     ['aborting', 'rollingBack', 'undoing'].includes(state) ||
     isWayBack(state, topology) ||
-    [canary, ...rest].some((wave) => [`askingDrainBack${wave.upper}`, `askingRestore${wave.upper}`].includes(state));
+    waysBackOf(topology).asking.has(state);
   const beforeProduction = ['planned', 'testing', 'tested', 'tagging', 'tagged', 'askingTest'].includes(state);
   if (['planned', 'tested', 'tagged'].includes(state)) events.push('ABORT');
   // The proxy was found moved before this release had touched it: there is nothing to roll back yet.

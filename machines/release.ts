@@ -21,22 +21,29 @@ import {
 } from './chart.ts';
 import { returningStates } from './returning.ts';
 import { recheck, rolloutStates } from './rollout.ts';
-import type { Topology } from './topology.ts';
+import { type Topology, wavesOf } from './topology.ts';
 
 /** Raised when a snapshot of an older chart could no longer be read by this one. */
-const CHART_VERSION = 2;
+const CHART_VERSION = 3;
 
 /** The id of the chart: its version, and the topology it was generated from. */
 export function machineId(topology: Topology): string {
-  return `flow-release/${CHART_VERSION}/${topology.cutover}/${topology.servers.join(',')}`;
+  const waves = wavesOf(topology).map(({ servers }) => servers.join('+'));
+  const preview = topology.preview === true ? '/preview' : '';
+  return `flow-release/${CHART_VERSION}/${topology.cutover}${preview}/${waves.join(',')}`;
 }
 
 function firstContext(input: ReleaseInput): ReleaseContext {
+  const { servers } = input.topology;
+  const { serving = servers } = input;
   return {
     ...input,
-    runs: Object.fromEntries(input.topology.servers.map((server) => [server, 'old' as const])),
+    serving,
+    leftOut: [],
+    // Nobody trusts what a server runs that was out of rotation already.
+    runs: Object.fromEntries(servers.map((server) => [server, serving.includes(server) ? 'old' : 'unknown'] as const)),
     ranBefore: {},
-    routes: [input.topology.servers],
+    routes: [serving],
     switched: null,
     drained: [],
     drainWaived: [],
@@ -47,6 +54,7 @@ function firstContext(input: ReleaseInput): ReleaseContext {
     question: null,
     returnTo: null,
     jobMode: 'run',
+    tryOnly: null,
     served: false,
     unhealthy: [],
     rollback: null,

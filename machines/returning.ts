@@ -18,10 +18,22 @@ import {
 } from './chart.ts';
 import type { ReleaseContext } from './contract.ts';
 import type { ReleaseEvent } from './events.ts';
-import { publishingState, unknownNow } from './publishing.ts';
-import { goodOldServers, mayServe, nextRollbackStep, type RollbackStep, unrestorableServers } from './rollback.ts';
+import { publishingState, publishingWaveStates, unknownNow } from './publishing.ts';
+import {
+  goodOldServers,
+  mayServe,
+  nextRollbackStep,
+  type RollbackStep,
+  routeToMoveTo,
+  routeWhileDraining,
+  toBeRestored,
+  toDrain,
+  toRejoin,
+  unrestorableServers,
+} from './rollback.ts';
+import { repairs } from './routes.ts';
 import { proven, trying } from './traffic.ts';
-import { sameServers, type Topology, type Wave, wavesOf, without } from './topology.ts';
+import { atLeastHealthy, sameServers, type Topology, type Wave, wavesOf } from './topology.ts';
 
 /** Whether customers may have met the new version. */
 const hasServed = (context: ReleaseContext): boolean =>
@@ -33,9 +45,12 @@ const begin = (context: ReleaseContext, why: string, unhealthy: string[]): Parti
   return {
     rollback: { because, moved: false },
     unhealthy,
+    // What the new version could not be brought to may well take the old one.
+    leftOut: context.rollback === null ? [] : context.leftOut,
     question: null,
     returnTo: null,
     jobMode: 'run',
+    tryOnly: null,
     bad: hasServed(context) ? { version: context.version, because } : context.bad,
   };
 };
@@ -58,10 +73,10 @@ export const soakWentBad = (step: string): never =>
   });
 
 const isStep =
-  (wanted: RollbackStep['do'], server?: string) =>
+  (wanted: RollbackStep['do'], wave?: number) =>
   ({ context }: { context: ReleaseContext }): boolean => {
     const step = nextRollbackStep(context);
-    return step.do === wanted && (server === undefined || ('server' in step && step.server === server));
+    return step.do === wanted && (wave === undefined || ('wave' in step && step.wave === wave));
   };
 
 /** Counts the attempt, and keeps the failure that led here: it is what people want to read during a rollback. */
@@ -74,16 +89,16 @@ const returningStep = (step: string, more: (context: ReleaseContext) => Partial<
 
 const stuckBecause = (step: string) => ({
   target: 'stuck',
-  actions: change((_context, event: Failed) => ({ failure: failureOf(step, event), jobMode: 'run' as const })),
+  actions: change((_context, event: Failed) => ({
+    failure: failureOf(step, event),
+    jobMode: 'run' as const,
+    tryOnly: null,
+  })),
 });
 
-/** The route that drains a server during a rollback: where no server is good, all the others carry the load meanwhile. */
-const routeWithout = (context: ReleaseContext, server: string): string[] =>
-  goodOldServers(context).length === 0 ? without(context.topology, server) : (context.routes[0] ?? []);
-
-/** The route on which a restored server joins those that serve. */
-const routeWith = (context: ReleaseContext, server: string): string[] =>
-  context.topology.servers.filter((name) => name === server || (context.routes[0] ?? []).includes(name));
+/** The route on which restored servers join those that serve. */
+const routeWith = (context: ReleaseContext, servers: readonly string[]): string[] =>
+  context.topology.servers.filter((name) => servers.includes(name) || (context.routes[0] ?? []).includes(name));
 
 /** What a rollback had to leave undone because no version is known that ran there before. */
 function leftUndone(context: ReleaseContext): string[] {
@@ -108,7 +123,12 @@ function movingState(
     invoke: {
       id: step,
       src: 'moveTraffic',
-      input: ({ context }) => ({ ...stepInput(step, context), to: to(context), from: provenRoute(context) }),
+      input: ({ context }) => ({
+        ...stepInput(step, context),
+        to: to(context),
+        from: provenRoute(context),
+        atLeastHealthy: atLeastHealthy(context.topology, to(context)),
+      }),
       onDone: {
         target: 'rollingBack',
         actions: change((context, { output }: Done<'moveTraffic'>) => ({
@@ -127,31 +147,33 @@ function movingState(
   };
 }
 
-/** Draining, restoring and rejoining one server, with the states that ask. */
-function serverStates(wave: Wave): States {
-  const { server, upper } = wave;
+/** Draining, restoring and rejoining the servers of one wave, with the states that ask. */
+function waveStates(topology: Topology, wave: Wave): States {
+  const { upper } = wave;
   const draining = `drainingBack${upper}`;
   const askingDrain = `askingDrainBack${upper}`;
-  const restoring = `restoring${upper}`;
-  const askingRestore = `askingRestore${upper}`;
-  const including = (servers: string[]): string[] => [...servers.filter((name) => name !== server), server];
+  const rejoining = `rejoining${upper}`;
+  const to = (context: ReleaseContext): string[] => routeWhileDraining(context, toDrain(context, wave));
+  const including = (servers: string[], more: readonly string[]): string[] => [...new Set([...servers, ...more])];
   return {
     [draining]: {
-      entry: returningStep(draining, (context) => ({ routes: trying(context, routeWithout(context, server)) })),
+      entry: returningStep(draining, (context) => ({ routes: trying(context, to(context)) })),
       invoke: {
         id: draining,
         src: 'drain',
         input: ({ context }) => {
-          const to = routeWithout(context, server);
           const stands =
-            context.routes.length === 1 && context.switched !== null && sameServers(context.switched.servers, to);
+            context.routes.length === 1 &&
+            context.switched !== null &&
+            sameServers(context.switched.servers, to(context));
           return {
             ...stepInput(draining, context),
-            servers: [server],
-            to,
+            servers: toDrain(context, wave),
+            to: to(context),
             from: provenRoute(context),
             switched: stands ? context.switched : null,
             canRevert: false,
+            atLeastHealthy: atLeastHealthy(topology, to(context)),
           };
         },
         onDone: [
@@ -161,7 +183,7 @@ function serverStates(wave: Wave): States {
             actions: change((context, { output }: Done<'drain'>) =>
               output.outcome === 'ask'
                 ? {
-                    ...proven(context, routeWithout(context, server)),
+                    ...proven(context, to(context)),
                     switched: output.evidence.switched,
                     question: output.question,
                   }
@@ -171,10 +193,10 @@ function serverStates(wave: Wave): States {
           {
             target: 'rollingBack',
             actions: change((context, { output }: Done<'drain'>) => {
-              const now = proven(context, routeWithout(context, server));
+              const now = proven(context, to(context));
               return {
                 ...now,
-                drained: including(now.drained),
+                drained: including(now.drained, toDrain(context, wave)),
                 switched: output.evidence.switched,
                 evidence: keep(context, draining, output.evidence),
               };
@@ -194,54 +216,77 @@ function serverStates(wave: Wave): States {
             'rollingBack',
             change((context) => ({
               question: null,
-              drained: including(context.drained),
-              drainWaived: including(context.drainWaived),
+              drained: including(context.drained, toDrain(context, wave)),
+              drainWaived: including(context.drainWaived, toDrain(context, wave)),
             })),
           ),
         ],
       },
     },
-    [restoring]: publishingState({
-      step: restoring,
-      server,
-      version: (context) => context.before[server] ?? '',
-      becomes: 'old',
-      entry: returningStep(restoring, (context) => unknownNow(context, server)),
-      after: 'rollingBack',
-      failed: 'stuck',
-      asking: askingRestore,
-    }),
-    [askingRestore]: {
-      on: {
-        ANSWER: jobAnswers(askingRestore, restoring),
-      },
-    },
-    [`rejoining${upper}`]: movingState(`rejoining${upper}`, (context) => routeWith(context, server), {}),
+    ...restoreStates(topology, wave),
+    [rejoining]: movingState(rejoining, (context) => routeWith(context, toRejoin(context, wave)), {}),
   };
+}
+
+function restoreStates(topology: Topology, wave: Wave): States {
+  const step = `restoring${wave.upper}`;
+  const asking = `askingRestore${wave.upper}`;
+  const [server = ''] = wave.servers;
+  const version = (context: ReleaseContext, name: string): string => context.before[name] ?? '';
+  if (wave.servers.length === 1 && topology.cutover === 'exclusive') {
+    return {
+      [step]: publishingState({
+        step,
+        server,
+        version: (context) => version(context, server),
+        becomes: 'old',
+        entry: returningStep(step, (context) => unknownNow(context, wave.servers)),
+        after: 'rollingBack',
+        failed: 'stuck',
+        asking,
+      }),
+      [asking]: { on: { ANSWER: jobAnswers(asking, step) } },
+    };
+  }
+  return publishingWaveStates({
+    step,
+    asking,
+    pending: (context) => toBeRestored(context, wave),
+    version,
+    becomes: 'old',
+    entering: returningStep,
+    after: 'rollingBack',
+    failed: 'stuck',
+    // Traffic goes where it goes now: what is given up is only that they come back.
+    mayLeaveOut: () => true,
+    orRollBack: [],
+  });
 }
 
 /** The rollback states of a topology. */
 export function returningStates(topology: Topology): States {
   const waves = wavesOf(topology);
-  const perServer: States = Object.fromEntries(waves.flatMap((wave) => Object.entries(serverStates(wave))));
+  const perWave: States = Object.fromEntries(waves.flatMap((wave) => Object.entries(waveStates(topology, wave))));
   return {
     rollingBack: {
       always: [
         { guard: isStep('move'), target: 'movingBack' },
-        ...waves.flatMap(({ server, upper }) => [
-          { guard: isStep('drain', server), target: `drainingBack${upper}` },
-          { guard: isStep('restore', server), target: `restoring${upper}` },
-          { guard: isStep('rejoin', server), target: `rejoining${upper}` },
+        ...waves.flatMap(({ index, upper }) => [
+          { guard: isStep('drain', index), target: `drainingBack${upper}` },
+          { guard: isStep('restore', index), target: `restoring${upper}` },
+          { guard: isStep('rejoin', index), target: `rejoining${upper}` },
         ]),
         {
           target: 'rolledBack',
-          actions: change((context) => ({ followUps: [...context.followUps, ...leftUndone(context)] })),
+          actions: change((context) => ({
+            followUps: [...context.followUps, ...leftUndone(context), ...repairs(context)],
+          })),
         },
       ],
     },
     // Traffic first: as soon as this ends, customers are on the old version.
-    movingBack: movingState('movingBack', goodOldServers, { rollback: { because: '', moved: true } }),
-    ...perServer,
+    movingBack: movingState('movingBack', routeToMoveTo, { rollback: { because: '', moved: true } }),
+    ...perWave,
     rolledBack: { type: 'final' },
     // A switch back or a restore failed: a person has to look; ROLLBACK computes the rest anew.
     stuck: { on: { ROLLBACK: { target: 'rollingBack', actions: beginRollback } } },

@@ -20,10 +20,11 @@ import {
 import type { Question, ReleaseContext, StepFailure } from './contract.ts';
 import type { ReleaseEvent } from './events.ts';
 import { recheckStates } from './guards.ts';
-import { publishingState, unknownNow } from './publishing.ts';
+import { publishingState, publishingWaveStates, unknownNow } from './publishing.ts';
 import { beginRollback, soakWentBad } from './returning.ts';
+import { mayLeaveOut, repairs, routeOf } from './routes.ts';
 import { proven, trying } from './traffic.ts';
-import { canaryAndRest, sameServers, type Topology, type Wave, without } from './topology.ts';
+import { atLeastHealthy, canaryAndRest, isDecidedByServer, sameServers, type Topology, type Wave } from './topology.ts';
 
 /** Nothing was tried, or it was tried and undone: the route is the one that was proven before. */
 const nothingMoved = ({ kind }: StepFailure): boolean => kind === 'unsafe' || kind === 'rejected';
@@ -52,68 +53,194 @@ export function recheck(state: string, inProduction: boolean) {
   };
 }
 
-/** The route that a milestone stands on. */
-function routeOf(topology: Topology, milestone: string): string[] {
-  const { canary, rest } = canaryAndRest(topology);
-  if (milestone === 'tagged') return topology.servers;
-  if ([`${canary.lower}Drained`, `${canary.lower}Published`].includes(milestone))
-    return without(topology, canary.server);
-  const onCanary = [`${canary.lower}Live`, 'verified', ...rest.map((wave) => `${wave.lower}Published`)];
-  if (onCanary.includes(milestone)) return [canary.server];
-  throw new Error(`no route is known for ${milestone}`);
-}
-
-/** The state that publishes one wave, and the state that asks when the publish was lost. */
-function publishStates(wave: Wave, before: string, after: string): States {
-  const { server } = wave;
+/** The state that publishes one wave, and the one that asks about it. */
+function publishStates(topology: Topology, wave: Wave, before: string): States {
   const step = `publishing${wave.upper}`;
   const asking = `askingPublish${wave.upper}`;
-  return {
-    [step]: {
-      ...publishingState({
+  const after = `${wave.lower}Published`;
+  const [server = ''] = wave.servers;
+  const states: States = isDecidedByServer(topology, wave)
+    ? publishingWaveStates({
         step,
-        server,
+        asking,
+        pending: ({ runs, leftOut }) => wave.servers.filter((name) => runs[name] !== 'new' && !leftOut.includes(name)),
         version: (context) => context.version,
         becomes: 'new',
-        entry: entering(step, (context) => unknownNow(context, server)),
+        entering,
         after,
         failed: before,
-        asking,
-      }),
+        mayLeaveOut: (context, servers) => mayLeaveOut(context, wave, servers),
+        orRollBack: [answered(asking, 'rollback', 'rollingBack', beginRollback)],
+      })
+    : {
+        [step]: publishingState({
+          step,
+          server,
+          version: (context) => context.version,
+          becomes: 'new',
+          entry: entering(step, (context) => unknownNow(context, wave.servers)),
+          after,
+          failed: before,
+          asking,
+        }),
+        [asking]: {
+          on: { ANSWER: [...jobAnswers(asking, step), answered(asking, 'rollback', 'rollingBack', beginRollback)] },
+        },
+      };
+  for (const [name, state] of Object.entries(states))
+    states[name] = { ...state, on: { ...state.on, ROLLBACK: rollback } };
+  return states;
+}
+
+/** The way to the milestone in which a wave is out of rotation and drained, and the state that asks when that takes too long. */
+function drainStates(topology: Topology, wave: Wave, before: string): States {
+  const draining = `draining${wave.upper}`;
+  const asking = `askingDrain${wave.upper}`;
+  const after = `${wave.lower}Drained`;
+  const to = (context: ReleaseContext): string[] => routeOf(context, after);
+  const out = (servers: readonly string[]): string[] => [...new Set([...servers, ...wave.servers])];
+  return {
+    [draining]: {
+      entry: entering(draining, (context) => ({ routes: trying(context, to(context)) })),
+      invoke: {
+        id: draining,
+        src: 'drain',
+        input: ({ context }) => ({
+          ...stepInput(draining, context),
+          servers: wave.servers,
+          to: to(context),
+          from: provenRoute(context),
+          switched:
+            context.switched !== null && sameServers(context.switched.servers, to(context)) ? context.switched : null,
+          canRevert: true,
+          atLeastHealthy: atLeastHealthy(topology, to(context)),
+        }),
+        onDone: [
+          {
+            guard: ({ event }) => event.output.outcome === 'ask',
+            target: asking,
+            actions: change((context, { output }: Done<'drain'>) =>
+              output.outcome === 'ask'
+                ? {
+                    ...proven(context, to(context)),
+                    switched: output.evidence.switched,
+                    question: output.question,
+                    evidence: keep(context, draining, output.evidence),
+                  }
+                : {},
+            ),
+          },
+          {
+            target: after,
+            actions: change((context, { output }: Done<'drain'>) => {
+              const now = proven(context, to(context));
+              return {
+                ...now,
+                drained: out(now.drained),
+                switched: output.evidence.switched,
+                evidence: keep(context, draining, output.evidence),
+              };
+            }),
+          },
+        ],
+        onError: failedSwitch(draining, before),
+      },
       on: { ROLLBACK: rollback },
     },
+    // The proxy has switched, but requests from before the switch have not ended in time.
     [asking]: {
       on: {
-        ANSWER: [...jobAnswers(asking, step), answered(asking, 'rollback', 'rollingBack', beginRollback)],
+        ANSWER: [
+          answered(asking, 'wait', draining),
+          answered(
+            asking,
+            'proceed',
+            after,
+            change((context) => ({
+              question: null,
+              drained: out(context.drained),
+              drainWaived: out(context.drainWaived),
+            })),
+          ),
+          answered(
+            asking,
+            'revert',
+            'revertingRoute',
+            change(() => ({ question: null, returnTo: before })),
+          ),
+        ],
         ROLLBACK: rollback,
       },
     },
   };
 }
 
-/** A step that switches the route and then reaches `after`; when it fails, traffic goes back to where `before` had it. */
-function switching(
-  step: string,
-  src: 'goLive',
-  route: { to: string[]; gained: string[]; lost: string[] },
-  before: string,
-  after: string,
-): StateConfig {
+/** The checks through the pre-release proxy (R4.4): nothing has moved, so a failure rests before them. */
+function previewState(wave: Wave): StateConfig {
+  const step = `previewing${wave.upper}`;
   return {
-    entry: entering(step, (context) => ({ routes: trying(context, route.to) })),
+    entry: entering(step),
     invoke: {
       id: step,
-      src,
-      input: ({ context }) => ({ ...stepInput(step, context), ...route, from: provenRoute(context) }),
+      src: 'preview',
+      input: ({ context }) => ({ ...stepInput(step, context), servers: newIn(context, wave) }),
+      onDone: {
+        target: `${wave.lower}Previewed`,
+        actions: change((context, { output }: Done<'preview'>) => ({
+          evidence: keep(context, step, output.evidence),
+        })),
+      },
+      onError: {
+        target: `${wave.lower}Published`,
+        actions: change((_context, event: Failed) => ({ failure: failureOf(step, event) })),
+      },
+    },
+    on: { ROLLBACK: rollback },
+  };
+}
+
+const newIn = (context: ReleaseContext, wave: Wave): string[] =>
+  wave.servers.filter((server) => context.runs[server] === 'new');
+
+/** A step that brings servers into rotation and then reaches `after`; when it fails, traffic goes back to where `before` had it. */
+function goingLive(
+  topology: Topology,
+  step: string,
+  { milestone, before, after }: { milestone: string; before: string; after: string },
+): StateConfig {
+  const routeFor = (context: ReleaseContext) => {
+    const to = routeOf(context, milestone);
+    const from = provenRoute(context);
+    return {
+      to,
+      gained: to.filter((server) => !from.includes(server)),
+      lost: from.filter((server) => !to.includes(server)),
+    };
+  };
+  return {
+    entry: entering(step, (context) => ({ routes: trying(context, routeFor(context).to) })),
+    invoke: {
+      id: step,
+      src: 'goLive',
+      input: ({ context }) => ({
+        ...stepInput(step, context),
+        ...routeFor(context),
+        from: provenRoute(context),
+        atLeastHealthy: atLeastHealthy(topology, routeFor(context).to),
+      }),
       onDone: {
         target: after,
-        actions: change((context, { output }: Done<'goLive'>) => ({
-          ...proven(context, route.to),
-          drained: output.evidence.drainedAfterSeconds === null ? [] : route.lost,
-          switched: output.evidence.switched,
-          evidence: keep(context, step, output.evidence),
-          served: true,
-        })),
+        actions: change((context, { output }: Done<'goLive'>) => {
+          const { to, lost } = routeFor(context);
+          const now = proven(context, to);
+          return {
+            ...now,
+            ...(lost.length > 0 ? { drained: output.evidence.drainedAfterSeconds === null ? [] : lost } : {}),
+            switched: output.evidence.switched,
+            evidence: keep(context, step, output.evidence),
+            served: true,
+          };
+        }),
       },
       onError: failedSwitch(step, before),
     },
@@ -139,12 +266,15 @@ const failedSwitch = (step: string, before: string): never =>
   ] as never;
 
 /** The soak of one state: good goes on; bad rolls back by itself or holds; neither asks. */
-function soaking(step: string, asking: string, options: { serving: string[]; after: string; failed: string }): States {
-  const serving = options.serving.join(' and ');
+function soaking(
+  step: string,
+  asking: string,
+  options: { watched: (context: ReleaseContext) => string[]; wave: number | null; after: string; failed: string },
+): States {
   const ask = (context: ReleaseContext, because: string): Question => ({
     id: `soakInconclusive.${step}.${context.attempts[step] ?? 1}`,
     kind: 'soakInconclusive',
-    text: `${because} Traffic stays on ${serving}.`,
+    text: `${because} Traffic stays on ${provenRoute(context).join(' and ')}.`,
     choices: [
       { choice: 'again', does: 'observe once more, from the beginning' },
       { choice: 'accept', does: 'go on as if the observation had been good; recorded with your reason' },
@@ -157,7 +287,12 @@ function soaking(step: string, asking: string, options: { serving: string[]; aft
       invoke: {
         id: step,
         src: 'soak',
-        input: ({ context }) => ({ ...stepInput(step, context), serving: options.serving }),
+        input: ({ context }) => ({
+          ...stepInput(step, context),
+          serving: provenRoute(context),
+          watched: options.watched(context),
+          wave: options.wave,
+        }),
         onDone: [
           {
             guard: ({ event }) => event.output.outcome === 'good',
@@ -184,7 +319,7 @@ function soaking(step: string, asking: string, options: { serving: string[]; aft
             target: options.failed,
             actions: change((context, { output }: Done<'soak'>) => {
               const because = output.outcome === 'bad' ? output.because : '';
-              const held = `${because} Nothing is rolled back by itself: traffic stays on ${serving}.`;
+              const held = `${because} Nothing is rolled back by itself: traffic stays on ${provenRoute(context).join(' and ')}.`;
               return {
                 failure: { step, code: 'SOAK_BAD', kind: 'rejected' as const, message: held },
                 evidence: keep(context, step, output.evidence),
@@ -219,13 +354,8 @@ function soaking(step: string, asking: string, options: { serving: string[]; aft
 /** The production states, and the name of the first. */
 export function rolloutStates(topology: Topology): { first: string; states: States } {
   const { canary, rest } = canaryAndRest(topology);
-  const others = without(topology, canary.server);
-  const draining = `draining${canary.upper}`;
-  const askingDrain = `askingDrain${canary.upper}`;
-  const drainedState = `${canary.lower}Drained`;
-  const published = `${canary.lower}Published`;
-  const live = `${canary.lower}Live`;
-  const lastPublished = `${rest.at(-1)?.lower ?? canary.lower}Published`;
+  const isRolling = topology.cutover === 'rolling';
+  const last = rest.at(-1) ?? canary;
 
   const rests = (state: string, target: string): States => ({
     [state]: {
@@ -245,118 +375,66 @@ export function rolloutStates(topology: Topology): { first: string; states: Stat
       actions: actions(milestone),
     }));
 
+  const published = `${canary.lower}Published`;
+  const previewed = topology.preview === true ? `${canary.lower}Previewed` : published;
+  const live = `${canary.lower}Live`;
   const states: States = {
-    [draining]: {
-      entry: entering(draining, (context) => ({ routes: trying(context, others) })),
-      invoke: {
-        id: draining,
-        src: 'drain',
-        input: ({ context }) => ({
-          ...stepInput(draining, context),
-          servers: [canary.server],
-          to: others,
-          from: provenRoute(context),
-          switched:
-            context.switched !== null && sameServers(context.switched.servers, others) ? context.switched : null,
-          canRevert: true,
+    ...drainStates(topology, canary, 'tagged'),
+    ...rests(`${canary.lower}Drained`, `publishing${canary.upper}`),
+    ...publishStates(topology, canary, `${canary.lower}Drained`),
+    ...(previewed === published
+      ? {}
+      : {
+          ...rests(published, `previewing${canary.upper}`),
+          [`previewing${canary.upper}`]: previewState(canary),
         }),
-        onDone: [
-          {
-            guard: ({ event }) => event.output.outcome === 'ask',
-            target: askingDrain,
-            actions: change((context, { output }: Done<'drain'>) =>
-              output.outcome === 'ask'
-                ? {
-                    ...proven(context, others),
-                    switched: output.evidence.switched,
-                    question: output.question,
-                    evidence: keep(context, draining, output.evidence),
-                  }
-                : {},
-            ),
-          },
-          {
-            target: drainedState,
-            actions: change((context, { output }: Done<'drain'>) => ({
-              ...proven(context, others),
-              drained: [canary.server],
-              switched: output.evidence.switched,
-              evidence: keep(context, draining, output.evidence),
-            })),
-          },
-        ],
-        onError: failedSwitch(draining, 'tagged'),
-      },
-      on: { ROLLBACK: rollback },
-    },
-    // The proxy has switched, but requests from before the switch have not ended in time.
-    [askingDrain]: {
-      on: {
-        ANSWER: [
-          answered(askingDrain, 'wait', draining),
-          answered(
-            askingDrain,
-            'proceed',
-            drainedState,
-            change(() => ({
-              question: null,
-              drained: [canary.server],
-              drainWaived: [canary.server],
-            })),
-          ),
-          answered(
-            askingDrain,
-            'revert',
-            'revertingRoute',
-            change(() => ({ question: null, returnTo: 'tagged' })),
-          ),
-        ],
-        ROLLBACK: rollback,
-      },
-    },
-    ...rests(drainedState, `publishing${canary.upper}`),
-    ...publishStates(canary, drainedState, published),
-    ...rests(published, `goingLive${canary.upper}`),
-    [`goingLive${canary.upper}`]: switching(
-      `goingLive${canary.upper}`,
-      'goLive',
-      { to: [canary.server], gained: [canary.server], lost: others },
-      published,
-      live,
-    ),
+    ...rests(previewed, `goingLive${canary.upper}`),
+    [`goingLive${canary.upper}`]: goingLive(topology, `goingLive${canary.upper}`, {
+      milestone: live,
+      before: previewed,
+      after: live,
+    }),
     ...rests(live, 'verifying'),
     ...soaking('verifying', 'askingSoak', {
-      serving: [canary.server],
+      watched: (context) => newIn(context, canary),
+      wave: canary.index,
       after: 'verified',
       failed: live,
     }),
-    ...rests('verified', `publishing${rest[0]?.upper ?? ''}`),
   };
 
-  for (const [index, wave] of rest.entries()) {
-    const before = index === 0 ? 'verified' : `${rest[index - 1]?.lower ?? ''}Published`;
-    const next = rest[index + 1];
-    Object.assign(
-      states,
-      publishStates(wave, before, `${wave.lower}Published`),
-      rests(`${wave.lower}Published`, next === undefined ? 'goingAllLive' : `publishing${next.upper}`),
-    );
+  // Where a wave begins, and the milestone before it.
+  let before = 'verified';
+  for (const wave of rest) {
+    const drained = `${wave.lower}Drained`;
+    if (isRolling) {
+      Object.assign(
+        states,
+        rests(before, `draining${wave.upper}`),
+        drainStates(topology, wave, before),
+        rests(drained, `publishing${wave.upper}`),
+        publishStates(topology, wave, drained),
+      );
+    } else {
+      // Drained by the switch that brought the canary into rotation.
+      Object.assign(states, rests(before, `publishing${wave.upper}`), publishStates(topology, wave, before));
+    }
+    before = `${wave.lower}Published`;
+    if (!isRolling || wave === last) continue;
+    Object.assign(states, rests(before, `goingLive${wave.upper}`), laterWaveStates(topology, wave, before));
+    before = `${wave.lower}Live`;
   }
+  Object.assign(states, rests(before, 'goingAllLive'));
 
   return {
-    first: draining,
+    first: `draining${canary.upper}`,
     states: {
       ...states,
-      goingAllLive: switching(
-        'goingAllLive',
-        'goLive',
-        { to: topology.servers, gained: others, lost: [] },
-        lastPublished,
-        'watchingAll',
-      ),
+      goingAllLive: goingLive(topology, 'goingAllLive', { milestone: 'allLive', before, after: 'watchingAll' }),
       // All servers serve the new version; the logs are watched for a while against surprises (R5.2).
       ...soaking('watchingAll', 'askingWatch', {
-        serving: topology.servers,
+        watched: provenRoute,
+        wave: null,
         after: 'mergingBack',
         failed: 'askingWatch',
       }),
@@ -371,15 +449,18 @@ export function rolloutStates(topology: Topology): { first: string; states: Stat
             target: 'allLive',
             actions: change((context, { output }: Done<'mergeBack'>) => ({
               evidence: keep(context, 'mergingBack', output.evidence),
-              followUps:
-                output.evidence.followUp === null
-                  ? context.followUps
-                  : [...context.followUps, output.evidence.followUp],
+              followUps: [
+                ...context.followUps,
+                ...repairs(context),
+                ...(output.evidence.followUp === null ? [] : [output.evidence.followUp]),
+              ],
             })),
           },
           onError: {
             target: 'allLive',
-            actions: change((context, event: Failed) => ({ followUps: [...context.followUps, event.error.message] })),
+            actions: change((context, event: Failed) => ({
+              followUps: [...context.followUps, ...repairs(context), event.error.message],
+            })),
           },
         },
         on: { ROLLBACK: rollback },
@@ -389,7 +470,7 @@ export function rolloutStates(topology: Topology): { first: string; states: Stat
       revertingRoute: {
         entry: change((context) => ({
           attempts: { ...context.attempts, revertingRoute: (context.attempts.revertingRoute ?? 0) + 1 },
-          routes: trying(context, routeOf(topology, context.returnTo ?? 'tagged')),
+          routes: trying(context, routeOf(context, context.returnTo ?? 'tagged')),
         })),
         invoke: {
           id: 'revertingRoute',
@@ -397,11 +478,12 @@ export function rolloutStates(topology: Topology): { first: string; states: Stat
           input: ({ context }) => ({
             ...stepInput('revertingRoute', context),
             from: provenRoute(context),
-            to: routeOf(topology, context.returnTo ?? 'tagged'),
+            to: routeOf(context, context.returnTo ?? 'tagged'),
+            atLeastHealthy: null,
           }),
           onDone: returning((milestone) =>
             change((context, { output }: Done<'moveTraffic'>) => ({
-              ...proven(context, routeOf(topology, milestone)),
+              ...proven(context, routeOf(context, milestone)),
               switched: output.evidence.switched,
               returnTo: null,
             })),
@@ -452,6 +534,7 @@ export function rolloutStates(topology: Topology): { first: string; states: Stat
             ...stepInput('reestablishingRoute', context),
             to: provenRoute(context),
             from: provenRoute(context),
+            atLeastHealthy: null,
           }),
           onDone: returning(() =>
             change((context, { output }: Done<'moveTraffic'>) => ({
@@ -467,5 +550,22 @@ export function rolloutStates(topology: Topology): { first: string; states: Stat
         on: { ROLLBACK: { guard: ({ context }) => context.returnTo !== 'tagged', ...rollback } },
       },
     },
+  };
+}
+
+/** A later wave of a rolling release comes into rotation, and is watched for a while with customers on it. */
+function laterWaveStates(topology: Topology, wave: Wave, before: string): States {
+  const step = `goingLive${wave.upper}`;
+  const soak = `soaking${wave.upper}`;
+  const asking = `askingSoak${wave.upper}`;
+  const live = `${wave.lower}Live`;
+  return {
+    [step]: goingLive(topology, step, { milestone: live, before, after: soak }),
+    ...soaking(soak, asking, {
+      watched: (context) => newIn(context, wave),
+      wave: wave.index,
+      after: live,
+      failed: asking,
+    }),
   };
 }

@@ -252,7 +252,7 @@ class Demo {
   async #crash(): Promise<boolean> {
     const sandbox = this.#world();
     const { topology } = (await this.#document()).snapshot.context;
-    const { server } = canaryAndRest(topology).canary;
+    const [server = ''] = canaryAndRest(topology).canary.servers;
     await sandbox.publishKnobs({ SLEEP_BEFORE: 2 }, server);
     this.say('  This time flow is killed in the middle of it.');
     const { child, ended } = this.#begin('send', 'NEXT', '--yes');
@@ -298,16 +298,14 @@ class Demo {
   async #prove(sandbox: Sandbox, tagsBefore: string[], clients: Clients): Promise<boolean> {
     const { badRelease } = this.#options;
     const { topology } = (await this.#document()).snapshot.context;
-    const { canary, rest } = canaryAndRest(topology);
+    const canary = new Set(canaryAndRest(topology).canary.servers);
+    const publishes = (server: string): number => (badRelease ? (canary.has(server) ? 2 : 0) : 1);
     const expected: Expected = {
       runs: badRelease ? OLD_VERSION : VERSION,
       tag: VERSION,
       tagsBefore,
-      // A bad release is published to the first server and then restored there; the others are never touched.
-      published: {
-        [canary.server]: badRelease ? 2 : 1,
-        ...Object.fromEntries(rest.map(({ server }) => [server, badRelease ? 0 : 1])),
-      },
+      // A bad release is published to the first wave and then restored there; the others are never touched.
+      published: Object.fromEntries(topology.servers.map((server) => [server, publishes(server)])),
       mergedBack: !badRelease,
     };
     const proofs = await proveWorld(sandbox, expected);

@@ -35,6 +35,26 @@ const serverName = z
   .regex(/^[a-z][A-Za-z0-9-]*$/, { error: 'a server name: a small letter, then letters, digits and "-"' })
   .refine((name) => name !== 'all', { error: 'a server name other than "all", which means every server' });
 
+const expectedSize = 'a number of servers, or a share of them such as 25%';
+const share = z
+  .string({ error: expectedSize })
+  .regex(/^(?!0+(?:\.0+)?%)(?:100|[1-9]?\d(?:\.\d+)?)%$/, { error: expectedSize });
+/** A number of servers, or a share of all of them. */
+const size = z.union([z.int({ error: expectedSize }).min(1, { error: expectedSize }), share], { error: expectedSize });
+const names = z.array(serverName, { error: 'the names of servers' }).min(1);
+const expectedWave = `${expectedSize}, or a list of their names`;
+const wave = z.union(
+  [
+    size,
+    names,
+    z.strictObject({
+      servers: z.union([size, names], { error: expectedWave }),
+      soak: duration.optional().describe('how long it is observed once it serves, when it is not the usual time'),
+    }),
+  ],
+  { error: `a wave: ${expectedWave}` },
+);
+
 /** What tells a server's version; when both are given they must agree. */
 const versionProbe = z.strictObject({
   run: command.optional().describe('a command that prints the version, for instance ./quickpay -version'),
@@ -69,6 +89,23 @@ const server = z.strictObject({
   health: httpCheck.optional(),
 });
 
+const nginx = z.strictObject({
+  dir: text.default('/opt/nginx'),
+  test: command.prefault('sbin/nginx -t'),
+  reload: command.prefault('sbin/nginx -s reload'),
+  pidFile: text.default('logs/nginx.pid'),
+  errorLog: text.default('logs/error.log'),
+  accessLog: text
+    .default('logs/access.log')
+    .describe(
+      'watched in a soak for 5xx answers; relative to dir. Any format with the status after "$request", or JSON',
+    ),
+  routes: z
+    .array(z.strictObject({ servers: z.array(serverName).min(1), branch: text }))
+    .optional()
+    .describe('default: master for all servers, yun-NAME for only NAME, without-NAME for all but NAME'),
+});
+
 export const configSchema = z.strictObject({
   version: z.literal(1),
   project: text,
@@ -94,6 +131,13 @@ export const configSchema = z.strictObject({
       run: command.prefault('./publish.sh {server}'),
       answer: z.string().default('y\n').describe('given to the command as its standard input: the confirmation'),
       silence: seconds('3m').describe('a publish that prints nothing for so long is named'),
+      sideBySide: z
+        .int()
+        .min(1)
+        .default(1)
+        .describe(
+          'how many servers of a wave are published at the same time; the command then runs so often in one folder',
+        ),
       settle: seconds('30s').describe(
         'how long a freshly published server may take until it reports the version and is healthy',
       ),
@@ -107,30 +151,38 @@ export const configSchema = z.strictObject({
       log: text.default('{dir}/logs/quickpay.log'),
     })
     .prefault({}),
-  nginx: z
+  nginx: nginx.prefault({}),
+  cutover: z
+    .enum(['exclusive', 'rolling'])
+    .optional()
+    .describe(
+      'exclusive: after the first wave only that one serves until the end; rolling: each wave joins the others. Default: exclusive for two servers, else rolling',
+    ),
+  waves: z
+    .array(wave)
+    .min(1)
+    .optional()
+    .describe('which servers are published together, first to last; the last size is repeated. Default: [1, 25%]'),
+  minimumHealthy: size
+    .default('50%')
+    .describe('how many servers the load needs at any time; no wave takes more out of rotation'),
+  preview: z
     .strictObject({
-      dir: text.default('/opt/nginx'),
-      test: command.prefault('sbin/nginx -t'),
-      reload: command.prefault('sbin/nginx -s reload'),
-      pidFile: text.default('logs/nginx.pid'),
-      errorLog: text.default('logs/error.log'),
-      accessLog: text
-        .default('logs/access.log')
-        .describe(
-          'watched in a soak for 5xx answers; relative to dir. Any format with the status after "$request", or JSON',
-        ),
-      routes: z
-        .array(z.strictObject({ servers: z.array(serverName).min(1), branch: text }))
+      nginx: z
+        .strictObject({ ...nginx.shape, dir: text })
         .optional()
-        .describe('default: master for all servers, yun-NAME for only NAME'),
+        .describe('a second Nginx that no customer reaches; its routes lead to the server that was just published'),
+      checks: z.array(check).min(1),
     })
-    .prefault({}),
+    .optional()
+    .describe('what is checked on the first wave before any customer reaches it'),
   drain: z
     .strictObject({ deadline: seconds('5m'), watch: seconds('2s'), checks: z.array(check).default([]) })
     .prefault({}),
   verify: z
     .strictObject({
       soak: seconds('10m'),
+      waveSoak: seconds('2m').describe('how long each later wave of a rolling release is observed once it serves'),
       every: seconds('5s'),
       onBad: z.enum(['rollback', 'hold']).default('rollback'),
       checks: z.array(check).default([]),

@@ -3,11 +3,13 @@
  * patterns and times that must be readable. Each rule says which sections it reads, so that the rules of sound sections
  * are still checked when another section is broken, and everything wrong is told at once. Pure.
  */
+import { routesNeeded } from '../../machines/routes.ts';
+import { stateCollision } from '../../machines/topology.ts';
 import { nearest } from '../views/nearest.ts';
 import { EXPECTED_FREEZE_TIME, parseFreezeTime } from './freeze.ts';
 import { namesInBraces, PLACEHOLDERS, type Placeholder } from './placeholders.ts';
 import type { Check, Config, VersionProbe } from './schema.ts';
-import { routesOf } from './settings.ts';
+import { cutoverOf, minimumHealthyOf, namesIn, routesOf, topologyOf, wavesFrom } from './settings.ts';
 
 export type Section = keyof Config;
 export type Path = readonly PropertyKey[];
@@ -51,15 +53,86 @@ function serverNames({ servers, test }: Config): Finding[] {
   return findings;
 }
 
-/** What the statechart can do today, which is less than the shape allows. */
-function supportedByChart({ servers }: Config): Finding[] {
+/** States are named after servers: two states must not get one name. */
+function stateNames({ servers }: Config): Finding[] {
+  const collision = stateCollision(Object.keys(servers));
+  // Said in other words already.
+  if (collision === null || folded(collision.server) === 'all') return [];
+  const { server, state } = collision;
+  const message = `expected a name that gives its steps names of their own; "${server}" would share ${state} with ${collision.with}`;
+  return [{ path: ['servers', server], message }];
+}
+
+function enoughServers({ servers }: Config): Finding[] {
   const count = Object.keys(servers).length;
-  if (count === 0) {
-    return [{ path: ['servers'], message: 'expected the servers to release, each with its address; there is none' }];
+  if (count > 1) return [];
+  const message =
+    count === 0
+      ? 'expected the servers to release, each with its address; there is none'
+      : 'expected at least two servers; here stands 1. One is published while another serves';
+  return [{ path: ['servers'], message }];
+}
+
+/** Waves cover the fleet, each server once, and never take more out of rotation than the load can do without. */
+function waves(config: Config): Finding[] {
+  const all = Object.keys(config.servers);
+  if (all.length < 2) return [];
+  const written = wavesAsWritten(config, all);
+  if (written.length > 0) return written;
+  const minimum = minimumHealthyOf(config);
+  if (minimum >= all.length) {
+    const message = `expected less than all ${all.length} servers, or none could leave the rotation; here stand ${minimum}`;
+    return [{ path: ['minimumHealthy'], message }];
   }
-  if (count === 2) return [];
-  const why = 'releases exactly two servers for now: one is published while the other serves';
-  return [{ path: ['servers'], message: `expected two servers; here stands ${count}. The statechart ${why}` }];
+  const planned = wavesFrom(config);
+  const [canary] = planned;
+  if (planned.length < 2 || canary === undefined) {
+    const message = 'expected at least two waves: one is verified before the others are begun; here stands one';
+    return [{ path: ['waves'], message }];
+  }
+  const needs = `the load needs ${minimum} of ${all.length} (minimumHealthy)`;
+  if (cutoverOf(config) === 'exclusive') {
+    const findings: Finding[] = [];
+    if (canary.servers.length < minimum) {
+      const message = `expected a first wave that carries the load alone, as "exclusive" has it; ${needs}, and ${listed(canary.servers)} ${canary.servers.length === 1 ? 'is' : 'are'} ${canary.servers.length}. Make the first wave larger, lower minimumHealthy, or say "cutover: rolling"`;
+      findings.push({ path: ['cutover'], message });
+    }
+    if (all.length - canary.servers.length < minimum) {
+      const message = `expected a first wave without which the others carry the load; ${needs}, and ${all.length - canary.servers.length} would be left`;
+      findings.push({ path: ['waves', 0], message });
+    }
+    return findings;
+  }
+  return planned.flatMap(({ servers }, index): Finding[] => {
+    if (all.length - servers.length >= minimum) return [];
+    // A size that is repeated stands where it was written.
+    const at = Math.min(index, Math.max(0, (config.waves?.length ?? 1) - 1));
+    const message = `expected at most ${all.length - minimum} servers in a wave, because ${needs}; wave ${index + 1} has ${servers.length}`;
+    return [{ path: ['waves', at], message }];
+  });
+}
+
+function wavesAsWritten(config: Config, all: string[]): Finding[] {
+  const findings: Finding[] = [];
+  const seen = new Set<string>();
+  for (const [index, entry] of (config.waves ?? []).entries()) {
+    const path = ['waves', index, ...(Array.isArray(entry) || typeof entry !== 'object' ? [] : ['servers'])];
+    for (const [at, name] of (namesIn(entry) ?? []).entries()) {
+      if (!all.includes(name)) {
+        const message = `expected the name of a server; here stands "${name}"; ${meant(name, all)}`;
+        findings.push({ path: [...path, at], message });
+      } else if (seen.has(name)) {
+        findings.push({ path: [...path, at], message: `expected each server in one wave; "${name}" stands twice` });
+      }
+      seen.add(name);
+    }
+  }
+  const without = all.filter((name) => !wavesFrom(config).some(({ servers }) => servers.includes(name)));
+  if (findings.length === 0 && without.length > 0) {
+    const message = `expected every server in a wave; ${listed(without)} ${without.length === 1 ? 'is' : 'are'} in none. Name them, or end with a size such as 25%`;
+    findings.push({ path: ['waves'], message });
+  }
+  return findings;
 }
 
 function distinctAddresses({ servers, test }: Config): Finding[] {
@@ -106,16 +179,34 @@ function routes(config: Config): Finding[] {
       findings.push({ path: [...path, 'branch'], message });
     }
   }
+  // Waves that do not add up need routes that nobody meant.
+  if (names.length < 2 || waves(config).length > 0) return findings;
   const have = new Set(routesOf(config).map(({ servers }) => setOf(servers)));
-  const needed = [names, ...names.map((name) => [name])];
+  const needed = routesNeeded({ topology: topologyOf(config), serving: names, leftOut: [] });
   for (const servers of needed) {
-    if (servers.length === 0 || have.has(setOf(servers))) continue;
+    if (have.has(setOf(servers))) continue;
     have.add(setOf(servers));
-    const who = servers.length === 1 ? `only ${listed(servers)}` : `all servers (${listed(servers)})`;
-    const message = `expected a route for ${who}, which a release or its rollback needs; there is none. Leave "routes" out for the defaults`;
+    const message = `expected a route for ${whoServes(names, servers)}, which a release or its rollback needs; there is none. Leave "routes" out for the defaults`;
     findings.push({ path: ['nginx', 'routes'], message });
   }
   return findings;
+}
+
+function whoServes(all: readonly string[], servers: readonly string[]): string {
+  const out = all.filter((name) => !servers.includes(name));
+  if (out.length === 0) return `all servers (${listed(servers)})`;
+  return out.length < servers.length ? `all servers but ${listed(out)}` : `only ${listed(servers)}`;
+}
+
+/** The pre-release proxy needs a route to the servers of the first wave alone. */
+function previewRoutes(config: Config): Finding[] {
+  const { preview } = config;
+  const given = preview?.nginx?.routes;
+  const [canary] = wavesFrom(config);
+  if (given === undefined || canary === undefined || waves(config).length > 0) return [];
+  if (given.some(({ servers }) => setOf(servers) === setOf(canary.servers))) return [];
+  const message = `expected a route for only ${listed(canary.servers)}, which is looked at through it; there is none`;
+  return [{ path: ['preview', 'nginx', 'routes'], message }];
 }
 
 const OF_SERVER: readonly Placeholder[] = ['server', 'dir', 'address'];
@@ -157,7 +248,7 @@ function ofChecks(path: Path, checks: readonly Check[], allowed: readonly Placeh
 }
 
 function placesOf(config: Config): Place[] {
-  const { servers, test, probes, publish, rollback, nginx, drain, verify, preflight } = config;
+  const { servers, test, probes, publish, rollback, nginx, preview, drain, verify, preflight } = config;
   const machines = [
     ...Object.entries(servers).map(([name, server]) => ({ path: ['servers', name], server })),
     { path: ['test'], server: test },
@@ -178,6 +269,9 @@ function placesOf(config: Config): Place[] {
     ...ofCommand(['rollback', 'run'], rollback.run, AT_PUBLISH),
     ...ofCommand(['nginx', 'test'], nginx.test, []),
     ...ofCommand(['nginx', 'reload'], nginx.reload, []),
+    ...ofCommand(['preview', 'nginx', 'test'], preview?.nginx?.test, []),
+    ...ofCommand(['preview', 'nginx', 'reload'], preview?.nginx?.reload, []),
+    ...ofChecks(['preview', 'checks'], preview?.checks ?? [], PLACEHOLDERS),
     ...ofChecks(['drain', 'checks'], drain.checks, PLACEHOLDERS),
     ...ofChecks(['verify', 'checks'], verify.checks, PLACEHOLDERS),
     ...ofChecks(['preflight'], preflight, OF_RELEASE),
@@ -234,11 +328,12 @@ function pauses({ verify, drain }: Config): Finding[] {
 }
 
 /** A limit on the time of an answer that the timeout never lets it reach. */
-function latencyLimits({ servers, test, probes, drain, verify, preflight }: Config): Finding[] {
+function latencyLimits({ servers, test, probes, preview, drain, verify, preflight }: Config): Finding[] {
   const checks: { path: Path; check: Check | undefined }[] = [
     { path: ['probes', 'health'], check: probes.health },
     { path: ['test', 'health'], check: test.health },
     ...Object.entries(servers).map(([name, { health }]) => ({ path: ['servers', name, 'health'], check: health })),
+    ...(preview?.checks ?? []).map((check, index) => ({ path: ['preview', 'checks', index], check })),
     ...drain.checks.map((check, index) => ({ path: ['drain', 'checks', index], check })),
     ...verify.checks.map((check, index) => ({ path: ['verify', 'checks', index], check })),
     ...preflight.map((check, index) => ({ path: ['preflight', index], check })),
@@ -318,17 +413,20 @@ function secretNames({ notify }: Config): Finding[] {
 
 const RULES: readonly Rule[] = [
   { reads: ['servers', 'test'], check: serverNames },
-  { reads: ['servers'], check: supportedByChart },
+  { reads: ['servers'], check: stateNames },
+  { reads: ['servers'], check: enoughServers },
+  { reads: ['servers', 'cutover', 'waves', 'minimumHealthy', 'verify'], check: waves },
   { reads: ['servers', 'test'], check: distinctAddresses },
-  { reads: ['servers', 'nginx'], check: routes },
+  { reads: ['servers', 'nginx', 'cutover', 'waves', 'minimumHealthy', 'verify', 'preview'], check: routes },
+  { reads: ['servers', 'preview', 'cutover', 'waves', 'minimumHealthy', 'verify'], check: previewRoutes },
   {
-    reads: ['servers', 'test', 'probes', 'publish', 'rollback', 'nginx', 'drain', 'verify', 'preflight'],
+    reads: ['servers', 'test', 'probes', 'publish', 'rollback', 'nginx', 'preview', 'drain', 'verify', 'preflight'],
     check: placeholders,
   },
   { reads: ['probes', 'servers', 'test'], check: versionProbes },
   { reads: ['verify'], check: errorPatterns },
   { reads: ['verify', 'drain'], check: pauses },
-  { reads: ['servers', 'test', 'probes', 'drain', 'verify', 'preflight'], check: latencyLimits },
+  { reads: ['servers', 'test', 'probes', 'preview', 'drain', 'verify', 'preflight'], check: latencyLimits },
   { reads: ['freeze'], check: freezes },
   { reads: ['git', 'nginx'], check: gitNames },
   { reads: ['notify'], check: secretNames },

@@ -36,11 +36,13 @@ export interface ServerJob {
   mode: Exclude<JobMode, 'probe'>;
   /** The choices when it was lost. */
   choices: Question['choices'];
-  /** How the world stands when it failed, and what to do next; each a sentence. */
+  /** How the world stands when it failed, and what to do next; each a sentence. `next` is empty where a question says it. */
   stands: string;
   next: string;
   /** The command that tries it again. */
   again: string;
+  /** The tree stands at the commit already, for all jobs of one step: it is neither waited for nor prepared again. */
+  isTreeReady?: boolean;
 }
 
 export interface JobEvidence {
@@ -80,6 +82,20 @@ export async function runServerJob(
     else tools.report({ kind: 'note', text: `the publish ${id} was started before; attaching to it` });
     return await attend(world, job, id, tools, { attachOnly: true });
   }
+  if (job.isTreeReady !== true) {
+    const asked = await prepareTree(world, job, tools);
+    if (asked !== null) return { ask: asked };
+  }
+  await world.ownership.assert();
+  // Last, so that nothing lies between the look and the start.
+  await job.assertSafe();
+  tools.signal.throwIfAborted();
+  return await attend(world, job, id, tools, { attachOnly: false });
+}
+
+/** Waits for other jobs in flow's tree, and brings it to the job's commit. Answers a question where another does not end. */
+export async function prepareTree(world: World, job: ServerJob, tools: EffectTools): Promise<Question | null> {
+  const id = jobId(job);
   for (let mayEnd = job.mode === 'end'; ; mayEnd = false) {
     const other = await otherJobAtWork(world.host, world.jobs, id);
     if (other === null) break;
@@ -89,18 +105,14 @@ export async function runServerJob(
     }
     tools.report({ kind: 'note', text: `${other} is still at work; it is waited for` });
     const asked = await waitFor(world, job, other, tools);
-    if (asked !== null) return { ask: asked };
+    if (asked !== null) return asked;
   }
   await withWayOut(
     world.repository.prepareWorktree(world.worktree, job.commit),
     `Nothing was started on ${job.server.name}. ${job.next}`,
     { untouched: true },
   );
-  await world.ownership.assert();
-  // Last, so that nothing lies between the look and the start.
-  await job.assertSafe();
-  tools.signal.throwIfAborted();
-  return await attend(world, job, id, tools, { attachOnly: false });
+  return null;
 }
 
 async function end(world: World, id: string, tools: EffectTools): Promise<void> {

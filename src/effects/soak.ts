@@ -7,7 +7,7 @@ import { posix } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { sameServers } from '../../machines/topology.ts';
 import type { CheckResult, SoakEvidence } from '../../machines/contract.ts';
-import { serverSettings } from '../config/settings.ts';
+import { serverSettings, soakOf } from '../config/settings.ts';
 import { ANSWERED, ANSWERED_5XX } from '../logs/access-log.ts';
 import { createLogFollower, type LogPosition } from '../logs/follow.ts';
 import { countTail, type TailCount } from '../logs/tail.ts';
@@ -54,7 +54,7 @@ const NOTHING: Before = { log: { lines: 0, errors: 0 }, proxy: { lines: 0, error
 export function soak(world: World): Effects['soak'] {
   return async (input, tools) => {
     const { verify, watch } = world.config;
-    const windowMs = input.step === 'watchingAll' ? watch.soak : verify.soak;
+    const windowMs = input.wave === null ? watch.soak : soakOf(world.config, world.topology, input.wave);
     const name = `${input.step}.${input.attempt}`;
     const saved = world.checkpoint.read(name) as Progress | null | undefined;
     const progress: Progress = saved ?? {
@@ -74,13 +74,13 @@ export function soak(world: World): Effects['soak'] {
       accessProblem: null,
     };
     const before = (world.checkpoint.read(BASELINE) as Before | null | undefined) ?? NOTHING;
-    const logs = watchLogs(world, input.serving, progress.positions);
+    const logs = watchLogs(world, input.watched, progress.positions);
     const access = createLogFollower(world.host, accessLogOf(world), {
       errors: [ANSWERED_5XX],
       only: ANSWERED,
       from: progress.accessPosition,
     });
-    const checks = await checksOf(world, input.serving);
+    const checks = await checksOf(world, input.watched);
     const ownRequests = verify.checks.filter((check) => 'http' in check).length;
     const evidence = (note = '') => evidenceOf(progress, before, [note, ...gapNotes(world, progress)]);
     let blindMs = 0;

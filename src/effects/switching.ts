@@ -5,6 +5,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CheckResult, DrainEvidence, Question, Rates, SwitchEvidence } from '../../machines/contract.ts';
+import { canaryAndRest } from '../../machines/topology.ts';
 import { serverSettings } from '../config/settings.ts';
 import { codeOf, messageOf, StepError } from '../errors.ts';
 import type { EffectTools, Effects } from './effect.ts';
@@ -26,7 +27,7 @@ export function drain(world: World): Effects['drain'] {
     const all = Object.keys(world.config.servers);
     // Where no server is healthy at all (the first installation, or everything is down) nobody is served, and nothing is lost.
     if (await isAnyHealthy(world, all))
-      await assertHealthy(world, input, `take ${servers.join(' and ')} out of rotation`);
+      await assertHealthy(world, input, tools, `take ${servers.join(' and ')} out of rotation`);
     else
       tools.report({
         kind: 'note',
@@ -35,8 +36,8 @@ export function drain(world: World): Effects['drain'] {
     const stands = input.switched !== null && (await stillStands(world, input.switched));
     let ratesBefore: Rates = {};
     if (!stands) {
-      // Only a real rollout has an old rate to remember: during a rollback the new version writes the logs.
-      if (input.canRevert) await rememberOldErrors(world);
+      // Only before the new version has served there is an old rate to remember: later waves, and the way back, read its errors too.
+      if (input.step === `draining${canaryAndRest(world.topology).canary.upper}`) await rememberOldErrors(world);
       ratesBefore = await measureRates(world, all, watch, tools, 'before the switch');
     }
     const first = stands && input.switched !== null ? input.switched : await switchTo(world, input, tools);
@@ -71,7 +72,7 @@ export function goLive(world: World): Effects['goLive'] {
     const { to, gained, lost } = input;
     const { watch } = world.config.drain;
     const all = Object.keys(world.config.servers);
-    await assertHealthy(world, input, `send traffic to ${to.join(' and ')}`);
+    await assertHealthy(world, input, tools, `send traffic to ${to.join(' and ')}`, gained);
     // Last: the facts may be old by now, and somebody may have published something else in the meantime.
     await assertReleased(world, input, gained);
     const first = await switchTo(world, input, tools);
@@ -102,7 +103,7 @@ export function moveTraffic(world: World): Effects['moveTraffic'] {
   return async (input, tools) => {
     // Where traffic is put back to where it was, it goes there whatever the health says: it is the smaller harm.
     const isReturn = ['revertingRoute', 'reestablishingRoute'].includes(input.step);
-    if (!isReturn) await assertHealthy(world, input, `send traffic to ${input.to.join(' and ')}`);
+    if (!isReturn) await assertHealthy(world, input, tools, `send traffic to ${input.to.join(' and ')}`);
     const startedAt = performance.now();
     const switched = await switchTo(world, input, tools);
     const secondsUntilMoved = (performance.now() - startedAt) / 1_000;
@@ -119,6 +120,7 @@ interface Move {
   step: string;
   to: readonly string[];
   from: readonly string[];
+  atLeastHealthy: number | null;
 }
 
 async function switchTo(world: World, { step, to, from }: Move, tools: EffectTools): Promise<SwitchEvidence> {
@@ -152,14 +154,34 @@ async function isAnyHealthy(world: World, servers: readonly string[]): Promise<b
   return health.some((check) => check.ok);
 }
 
-async function assertHealthy(world: World, { step, to, from }: Move, toDo: string): Promise<void> {
-  const health = await Promise.all(to.map((server) => askHealth(serverSettings(world.config, server))));
+/**
+ * The servers that are to carry the load have to be healthy: those of `must`, and of all as many as `atLeastHealthy` says (null: all).
+ * One that is ill is named, and tolerated where the others are enough.
+ */
+async function assertHealthy(
+  world: World,
+  { step, to, from, atLeastHealthy }: Move,
+  tools: EffectTools,
+  toDo: string,
+  must: readonly string[] = [],
+): Promise<void> {
+  const health = await Promise.all(
+    to.map(async (server) => ({ server, ...(await askHealth(serverSettings(world.config, server))) })),
+  );
   const red = health.filter((check) => !check.ok);
   if (red.length === 0) return;
+  const ill = red.map((check) => `${check.name}: ${check.because}`).join('; ');
+  const isEnough = atLeastHealthy !== null && to.length - red.length >= atLeastHealthy;
+  if (isEnough && !red.some(({ server }) => must.includes(server))) {
+    tools.report({ kind: 'note', text: `${to.length - red.length} of ${to.length} servers are healthy. Not: ${ill}` });
+    return;
+  }
+  const needed =
+    atLeastHealthy === null || must.length > 0 ? to.join(' and ') : `${atLeastHealthy} of ${to.join(', ')}`;
   throw new StepError(
     'SERVER_UNHEALTHY',
     'unsafe',
-    `To ${toDo}, ${to.join(' and ')} must be healthy, but: ${red.map((check) => `${check.name}: ${check.because}`).join('; ')}. ` +
+    `To ${toDo}, ${needed} must be healthy, but: ${ill}. ` +
       `Traffic stays on ${from.join(' and ')}. Mend it, then: ${tryAgain(world, step)}`,
   );
 }

@@ -3,6 +3,6 @@ import { triedAgainWith } from '../../machines/guards.ts';
 import type { World } from './world.ts';
 
 /** The command that tries a step again. */
-export function tryAgain({ config }: Pick<World, 'config'>, step: string): string {
-  return `flow send ${triedAgainWith(step, { servers: Object.keys(config.servers), cutover: 'exclusive' })}`;
+export function tryAgain({ topology }: Pick<World, 'topology'>, step: string): string {
+  return `flow send ${triedAgainWith(step, topology)}`;
 }

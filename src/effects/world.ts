@@ -1,4 +1,5 @@
 /** What effects work on: the config pinned into the release, and the parts of the world behind their seams. */
+import type { Topology } from '../../machines/topology.ts';
 import type { Config } from '../config/schema.ts';
 import type { Repository } from '../git/repository.ts';
 import type { Host } from '../hosts/host.ts';
@@ -11,6 +12,10 @@ export interface World {
   host: Host;
   repository: Repository;
   proxy: Proxy;
+  /** The pre-release proxy (R4.4), where it is switched; null where there is none. */
+  preview: Proxy | null;
+  /** The servers of the release in their waves: what the steps are named after. */
+  topology: Topology;
   /** Asked right before anything is switched, pushed or published: another control machine may have taken over. */
   ownership: Ownership;
   /** Folder of the worktree that is flow's own; the operator's tree is never switched. */

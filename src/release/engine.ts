@@ -22,6 +22,9 @@ import { stood } from './standing.ts';
 
 type Snapshot = ReturnType<typeof initialTransition<ReleaseMachine>>[0];
 
+/** What the record calls the end of an effect that did not simply end well. */
+const ENDS: Readonly<Partial<Record<string, string>>> = { ask: 'asked', partial: 'asked', bad: 'failed' };
+
 /** The chart is flat, so its value is the name of one state. */
 const stateOf = ({ value }: { value: unknown }): string => (typeof value === 'string' ? value : JSON.stringify(value));
 
@@ -249,7 +252,7 @@ export class Engine {
       try {
         const effect = effects[pending.src] as (input: unknown, tools: EffectTools) => Promise<{ outcome: string }>;
         const output = redact(await effect(pending.input, tools));
-        const event = output.outcome === 'ask' ? 'asked' : output.outcome === 'bad' ? 'failed' : 'done';
+        const event = ENDS[output.outcome] ?? 'done';
         ended = { event, sent: { type: `xstate.done.actor.${pending.id}`, output, actorId: pending.id } };
       } catch (error) {
         // The state on disk is no step's failure: nothing may follow from it.

@@ -12,7 +12,17 @@ export function readLatest(stateDir: string): ReleaseDocument | null {
 
 /** One release by its id; null when it does not exist. Throws StateError when its file is damaged. */
 export function readRelease(stateDir: string, id: string): ReleaseDocument | null {
-  return peek<ReleaseDocument>(releasePaths(stateDir, id).state)?.data ?? null;
+  const document = peek<ReleaseDocument>(releasePaths(stateDir, id).state)?.data ?? null;
+  return document === null ? null : withWhatCameLater(document);
+}
+
+/** A release of an older flow is still shown, though not gone on with: what its record lacks is what was meant then. */
+function withWhatCameLater(document: ReleaseDocument): ReleaseDocument {
+  const { context } = document.snapshot;
+  const { serving, leftOut } = context as Partial<typeof context>;
+  if (serving !== undefined && leftOut !== undefined) return document;
+  const complete = { ...context, serving: serving ?? context.topology.servers, leftOut: leftOut ?? [] };
+  return { ...document, snapshot: { ...document.snapshot, context: complete } };
 }
 
 /** Every release, oldest first. */

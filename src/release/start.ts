@@ -5,10 +5,11 @@
 import semver from 'semver';
 import type { ReleaseInput } from '../../machines/contract.ts';
 import type { Verdict } from '../../machines/guards.ts';
-import { sameServers } from '../../machines/topology.ts';
+import { routesFrom, routesNeeded } from '../../machines/routes.ts';
+import { minimumOf, sameServers, type Topology, wavesOf } from '../../machines/topology.ts';
 import { type LoadedConfig, loadConfig } from '../config/load.ts';
-import { serverSettings } from '../config/settings.ts';
-import { askVersion } from '../effects/probes.ts';
+import { routesOf, serverSettings, topologyOf } from '../config/settings.ts';
+import { askVersion, type VersionAnswer } from '../effects/probes.ts';
 import { listOf } from '../effects/way-out.ts';
 import type { World } from '../effects/world.ts';
 import { codeOf, EXIT, FlowError, LockHeldError, messageOf, StepError, UsageError } from '../errors.ts';
@@ -84,16 +85,18 @@ export async function planRelease(place: Place, options: StartOptions): Promise<
   }
   refuseBad(place, version, options);
   const overridden = await assertRoutes(world, options);
-  const { before, warnings } = await versionsBefore(world);
-  await refuseDegraded(world, before);
+  const { answers, warnings: differing } = await reportedVersions(world);
+  const { topology, before, serving, warnings: degraded } = await beginning(world, answers);
+  const warnings = [...(await waysBack(world, before, answers)), ...differing, ...degraded];
   if (theirs !== null) warnings.unshift(...(await behindRemote(world, theirs)));
-  const servers = Object.keys(config.servers);
   return {
     input: {
       kind: isRollback ? 'rollback' : 'release',
       version,
-      topology: { servers, cutover: 'exclusive' },
+      topology,
       before,
+      ...(sameServers(serving, topology.servers) ? {} : { serving }),
+      switchable: routesOf(config).map((route) => route.servers),
       restore: config.rollback.restore,
       // Going back has a bad version behind it: rolling back to that one by itself would help nobody.
       onBad: isRollback ? 'hold' : config.verify.onBad,
@@ -105,24 +108,67 @@ export async function planRelease(place: Place, options: StartOptions): Promise<
   };
 }
 
+/** How a release begins: who is in rotation, what each server is to go back to, and in which order they are released. */
+interface Beginning {
+  topology: Topology;
+  before: Record<string, string | null>;
+  serving: string[];
+  warnings: string[];
+}
+
 /**
- * A release begins with every server in rotation. One that was left out (by a rollback that held, say) runs a version that nobody
- * trusts: putting it back by itself, as a rollback would, could give that version customers again.
+ * The beginning where servers are out of rotation already (a rollback that held left them there, say). They run a version that nobody
+ * trusts, so none of them is ever put back as it is: it goes first, which costs the load nothing, and a rollback restores on it what
+ * the serving ones run. Refused where that is no one version, or where the serving ones alone are too few.
  */
-async function refuseDegraded(world: World, before: Record<string, string | null>): Promise<void> {
+async function beginning(world: World, answers: Record<string, VersionAnswer>): Promise<Beginning> {
+  const before = Object.fromEntries(Object.entries(answers).map(([name, { version }]) => [name, version] as const));
   const { config } = world;
-  const all = Object.keys(config.servers);
+  const topology = topologyOf(config);
+  const all = topology.servers;
   const { servers: serving } = await world.proxy.observe();
-  if (serving === null || sameServers(serving, all)) return;
+  if (serving === null || sameServers(serving, all)) return { topology, before, serving: all, warnings: [] };
   const out = all.filter((name) => !serving.includes(name));
   const trusted = [...new Set(serving.map((name) => before[name] ?? null))];
+  const [version] = trusted;
   const runs = listOf(out.map((name) => `${name} (it runs ${before[name] ?? 'nothing'})`));
-  const version = trusted.length === 1 && trusted[0] !== null ? trusted[0] : 'a version that you trust';
-  throw refused(
-    'FLEET_DEGRADED',
-    `The proxy serves only ${listOf(serving)}; out of rotation: ${runs}. A release begins with every server in rotation. Nothing was changed. ` +
-      `Publish ${version} to ${listOf(out)} by hand, then: git -C ${config.nginx.dir} switch ${world.proxy.branchFor(all) ?? 'master'}, reload Nginx, and: flow start`,
-  );
+  const stands = `The proxy serves only ${listOf(serving)}; out of rotation: ${runs}`;
+  const known = trusted.length === 1 && version !== undefined && version !== null ? version : null;
+  const refuse = (why: string) =>
+    refused(
+      'FLEET_DEGRADED',
+      `${stands}. ${why} Nothing was changed. ` +
+        `Publish ${known ?? 'a version that you trust'} to ${listOf(out)} by hand, then: git -C ${config.nginx.dir} switch ${world.proxy.branchFor(all) ?? 'master'}, reload Nginx, and: flow start`,
+    );
+  if (known === null)
+    throw refuse('Those that serve run no one known version, so nobody could say what to go back to.');
+  const ordered = outFirst(topology, out);
+  const context = { topology: ordered, serving, leftOut: [] };
+  const minimum = minimumOf(topology);
+  const short = routesFrom(context, 'tagged').find((route) => route.length < Math.max(1, minimum));
+  if (short !== undefined)
+    throw refuse(`With ${listOf(out)} out, ${short.length} would carry the load at a time, and ${minimum} are needed.`);
+  const missing = routesNeeded(context).filter((route) => world.proxy.branchFor(route) === null);
+  if (missing.length > 0) {
+    throw refuse(
+      `A release that begins so needs routes that are not there: ${listOf(missing.map((route) => route.join(' and ')))}.`,
+    );
+  }
+  return {
+    topology: ordered,
+    before: { ...before, ...Object.fromEntries(out.map((name) => [name, known] as const)) },
+    serving: all.filter((name) => serving.includes(name)),
+    warnings: [
+      `${stands}. The release begins with ${listOf(out)}; a rollback restores ${known} there, once the release has been to it`,
+    ],
+  };
+}
+
+/** The waves with a server that is out of rotation go first. */
+function outFirst(topology: Topology, out: readonly string[]): Topology {
+  const waves = wavesOf(topology).map(({ servers }) => servers);
+  const isOut = (wave: string[]): boolean => wave.some((name) => out.includes(name));
+  return { ...topology, waves: [...waves.filter(isOut), ...waves.filter((wave) => !isOut(wave))] };
 }
 
 /** The last release. Throws FlowError RELEASE_RUNNING when it has not ended. */
@@ -299,34 +345,48 @@ async function assertRoutes(world: World, options: StartOptions): Promise<Verdic
   );
 }
 
-/** The version before is what the servers report, not the newest tag; each needs a tag to go back to. */
-async function versionsBefore(world: World): Promise<{ before: Record<string, string | null>; warnings: string[] }> {
-  const { config, host, repository } = world;
-  const before: Record<string, string | null> = {};
+/** What every server reports, and that they differ where they do. All are asked at once: a fleet is large. */
+async function reportedVersions({
+  config,
+  host,
+}: World): Promise<{ answers: Record<string, VersionAnswer>; warnings: string[] }> {
+  const asked = Object.keys(config.servers).map(
+    async (name) => [name, await askVersion(host, serverSettings(config, name))] as const,
+  );
+  const answers = Object.fromEntries(await Promise.all(asked));
+  const versions = [...new Set(Object.values(answers).map(({ version }) => version))];
+  const told = Object.entries(answers).map(([name, { version }]) => `${name} ${version ?? 'none'}`);
+  return {
+    answers,
+    warnings: versions.length > 1 ? [`the servers run different versions: ${told.join(', ')}`] : [],
+  };
+}
+
+/** Whether every server can be brought back to what it is to go back to; warnings where that is not wanted or not known. */
+async function waysBack(
+  { config, repository }: World,
+  before: Record<string, string | null>,
+  answers: Record<string, VersionAnswer>,
+): Promise<string[]> {
   const warnings: string[] = [];
-  for (const name of Object.keys(config.servers)) {
-    const answer = await askVersion(host, serverSettings(config, name));
-    before[name] = answer.version;
-    if (answer.version === null) {
+  const tagged = new Map<string, boolean>();
+  for (const [name, version] of Object.entries(before)) {
+    if (version === null) {
       warnings.push(
-        `${answer.because}. As no version is known that runs on ${name}, a rollback can not restore it, and would leave it out of rotation`,
+        `${answers[name]?.because ?? name}. As no version is known that runs on ${name}, a rollback can not restore it, and would leave it out of rotation`,
       );
-    } else if ((await repository.tagCommit(answer.version)) === null) {
-      const problem = `${name} runs ${answer.version}, and there is no such tag: a rollback could not restore it`;
-      if (config.rollback.restore === 'auto')
-        throw refused(
-          'NO_WAY_BACK',
-          `${problem}. Nothing was changed. Fetch the tag (git fetch --tags ${config.git.remote}), or set rollback.restore: hold`,
-        );
-      warnings.push(problem);
+      continue;
     }
+    const isTagged = tagged.get(version) ?? (await repository.tagCommit(version)) !== null;
+    tagged.set(version, isTagged);
+    if (isTagged) continue;
+    const problem = `${name} runs ${version}, and there is no such tag: a rollback could not restore it`;
+    if (config.rollback.restore === 'auto')
+      throw refused(
+        'NO_WAY_BACK',
+        `${problem}. Nothing was changed. Fetch the tag (git fetch --tags ${config.git.remote}), or set rollback.restore: hold`,
+      );
+    warnings.push(problem);
   }
-  const versions = [...new Set(Object.values(before))];
-  if (versions.length > 1)
-    warnings.push(
-      `the servers run different versions: ${Object.entries(before)
-        .map(([name, version]) => `${name} ${version ?? 'none'}`)
-        .join(', ')}`,
-    );
-  return { before, warnings };
+  return warnings;
 }

@@ -1,11 +1,14 @@
 /** Puts the world of a project together from its config: the only place where the parts of the world are chosen. */
 import { dirname, resolve } from 'node:path';
+import { canaryAndRest, type Topology } from '../../machines/topology.ts';
 import type { Config } from '../config/schema.ts';
+import { previewRouteOf, routesOf, topologyOf } from '../config/settings.ts';
 import type { World } from '../effects/world.ts';
 import { openRepository } from '../git/repository.ts';
+import type { Host } from '../hosts/host.ts';
 import { localHost } from '../hosts/local.ts';
 import { type Ownership, unowned } from '../nginx/owner.ts';
-import { createProxy } from '../nginx/proxy.ts';
+import { createProxy, type Proxy } from '../nginx/proxy.ts';
 import { readProgress, writeProgress } from '../store/release-file.ts';
 import { statePaths } from '../store/state-folder.ts';
 import type { ReleaseDocument } from '../store/document.ts';
@@ -29,7 +32,9 @@ export function openWorld(
   driver: Driving = ONLOOKER,
 ): World {
   const host = localHost();
+  const addresses = Object.fromEntries(Object.entries(config.servers).map(([name, { address }]) => [name, address]));
   const paths = statePaths(place.stateDir);
+  const topology = document?.snapshot.context.topology ?? topologyOf(config);
   const unplanned = (): never => {
     throw new Error('a release that is not planned yet has no checkpoints');
   };
@@ -37,11 +42,9 @@ export function openWorld(
     config,
     host,
     repository: openRepository(resolve(dirname(place.configFile), config.git.dir)),
-    proxy: createProxy(
-      host,
-      config.nginx,
-      Object.fromEntries(Object.entries(config.servers).map(([name, { address }]) => [name, address])),
-    ),
+    proxy: createProxy(host, { ...config.nginx, routes: routesOf(config) }, addresses),
+    preview: previewProxy(host, config, topology, addresses),
+    topology,
     worktree: paths.worktree,
     jobs: paths.jobs,
     epoch: driver.epoch,
@@ -61,4 +64,16 @@ export function openWorld(
       },
     },
   };
+}
+
+function previewProxy(
+  host: Host,
+  config: Config,
+  topology: Topology,
+  addresses: Readonly<Record<string, string>>,
+): Proxy | null {
+  const nginx = config.preview?.nginx;
+  if (nginx === undefined) return null;
+  const route = previewRouteOf(config, canaryAndRest(topology).canary.servers);
+  return createProxy(host, { ...nginx, routes: nginx.routes ?? (route === null ? [] : [route]) }, addresses);
 }

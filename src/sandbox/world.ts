@@ -11,6 +11,8 @@ import { get } from 'node:http';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { stringify } from 'yaml';
+import { parseConfig } from '../config/load.ts';
+import { type Route, routesOf } from '../config/settings.ts';
 import { codeOf, EXIT, FlowError } from '../errors.ts';
 import type { Argv, RunResult } from '../hosts/host.ts';
 import { localHost } from '../hosts/local.ts';
@@ -134,9 +136,13 @@ export async function createSandbox(options: SandboxOptions): Promise<Sandbox> {
   const sandbox = sandboxAt(root, description);
   try {
     progress('Writing the project with its history, and its remote.');
-    await buildProject(sandbox, description, flowYaml(sandbox, description, options));
+    const config = flowYaml(sandbox, description, options);
+    await buildProject(sandbox, description, config);
     progress('Installing v1.3.7 on every server, and starting Nginx.');
-    await Promise.all([installFirstVersion(sandbox), buildNginx(sandbox, nginx).then(() => sandbox.startNginx())]);
+    await Promise.all([
+      installFirstVersion(sandbox),
+      buildNginx(sandbox, nginx, routesIn(config, names.slice(1))).then(() => sandbox.startNginx()),
+    ]);
   } catch (error) {
     await sandbox.stop();
     throw error;
@@ -363,8 +369,6 @@ async function installFirstVersion(sandbox: Sandbox): Promise<void> {
 function flowYaml(sandbox: Sandbox, description: Description, options: SandboxOptions): string {
   const entry = ({ address, dir, log }: SandboxServer) => ({ address, dir, log });
   const { test, ...applications } = description.servers;
-  const names = Object.keys(applications);
-  const routes = names.length > 2 ? { routes: routesOf(names) } : {};
   const base = {
     version: 1,
     project: description.projectName,
@@ -375,7 +379,7 @@ function flowYaml(sandbox: Sandbox, description: Description, options: SandboxOp
       version: { run: '{dir}/quickpay -version', http: 'http://{address}/version' },
       health: { http: 'http://{address}/health' },
     },
-    nginx: { dir: sandbox.nginxDir, ...routes },
+    nginx: { dir: sandbox.nginxDir },
     drain: { deadline: '30s', watch: '1s' },
     verify: {
       soak: `${options.soakMs ?? 6_000}ms`,
@@ -403,19 +407,16 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 
 // ── the proxy ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Which servers each branch has: all, each alone, and, where that is something else, all but one. */
-function routesOf(names: readonly string[]): { servers: string[]; branch: string }[] {
-  const routes = [{ servers: [...names], branch: 'master' }];
-  for (const name of names) routes.push({ servers: [name], branch: `yun-${name}` });
-  if (names.length > 2) {
-    for (const name of names) {
-      routes.push({ servers: names.filter((other) => other !== name), branch: `without-${name}` });
-    }
-  }
-  return routes;
+/** The routes that a release of this flow.yaml needs, under the names they have by themselves: a branch each. */
+function routesIn(flowYamlText: string, names: readonly string[]): Route[] {
+  const parsed = parseConfig(flowYamlText);
+  // A config that is meant to be wrong is tried on the runbook's branches.
+  if (!('config' in parsed)) return names.map((name) => ({ servers: [name], branch: `yun-${name}` }));
+  const { routes: _, ...nginx } = parsed.config.nginx;
+  return routesOf({ ...parsed.config, nginx });
 }
 
-async function buildNginx(sandbox: Sandbox, nginx: string): Promise<void> {
+async function buildNginx(sandbox: Sandbox, nginx: string, routes: readonly Route[]): Promise<void> {
   const { nginxDir } = sandbox;
   const names = Object.keys(sandbox.servers).filter((name) => name !== 'test');
   await git(sandbox.root, 'init', '--quiet', '--initial-branch=master', nginxDir);
@@ -435,7 +436,7 @@ async function buildNginx(sandbox: Sandbox, nginx: string): Promise<void> {
   await upstream(names);
   await git(nginxDir, 'add', '--all');
   await git(nginxDir, 'commit', '--quiet', '-m', 'All servers');
-  for (const { servers, branch } of routesOf(names)) {
+  for (const { servers, branch } of routes) {
     if (branch === 'master') continue;
     await git(nginxDir, 'switch', '--quiet', '-c', branch, 'master');
     await upstream(servers);

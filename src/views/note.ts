@@ -1,5 +1,5 @@
 /** One line on what a step saw, for the history and the closing line of a step. Pure. */
-import type { Evidence, ReleaseContext } from '../../machines/contract.ts';
+import type { Evidence, ReleaseContext, WaveEvidence } from '../../machines/contract.ts';
 
 const seconds = (value: number): string => `${value.toFixed(value < 10 ? 1 : 0)} s`;
 const rate = (value: number | null | undefined): string =>
@@ -28,6 +28,11 @@ export function evidenceLine(evidence: Evidence): string {
   if ('server' in evidence) {
     return `${evidence.server} reports ${evidence.version} and is healthy (${evidence.health}); published in ${seconds(evidence.seconds)}`;
   }
+  if ('results' in evidence) return waveLine(evidence);
+  if ('previewed' in evidence) {
+    const through = evidence.through === null ? '' : ' through the pre-release proxy';
+    return `${evidence.previewed.join(' and ')}${through}: ${evidence.checks.length} checks pass, before any customer`;
+  }
   if ('observedSeconds' in evidence) {
     const rates = Object.entries(evidence.rates).map(([server, value]) => `${server} ${rate(value)}/s`);
     const { proxy } = evidence;
@@ -42,6 +47,31 @@ export function evidenceLine(evidence: Evidence): string {
   return [...evidence.undone.map((what) => `undone: ${what}`), ...evidence.kept.map((what) => `kept: ${what}`)].join(
     '; ',
   );
+}
+
+const MOST_NAMED = 6;
+
+/** Names for a line; of many, the first ones and how many there are. */
+const some = (names: readonly string[]): string =>
+  names.length > MOST_NAMED
+    ? `${names.slice(0, MOST_NAMED).join(', ')} and ${names.length - MOST_NAMED} more`
+    : names.join(', ');
+
+function waveLine({ results }: WaveEvidence): string {
+  const done = results.flatMap((result) => (result.outcome === 'done' ? [result.evidence] : []));
+  const longest = Math.max(0, ...done.map((evidence) => evidence.seconds));
+  const versions = [...new Set(done.map(({ version }) => version))].join(', ');
+  const published =
+    done.length === 0
+      ? []
+      : [
+          `${some(done.map(({ server }) => server))} ${done.length === 1 ? 'reports' : 'report'} ${versions}, healthy; the longest publish took ${seconds(longest)}`,
+        ];
+  const not = (['failed', 'lost', 'silent', 'held'] as const).flatMap((outcome) => {
+    const names = results.flatMap((result) => (result.outcome === outcome ? [result.server] : []));
+    return names.length === 0 ? [] : [`${outcome === 'held' ? 'not begun' : outcome}: ${some(names)}`];
+  });
+  return [...published, ...not].join('; ');
 }
 
 /** The line kept in the history when a step has ended; null where there is nothing to say. */

@@ -7,13 +7,22 @@
  */
 import type { EffectInput, ReleaseContext, TestingEvidence } from '../../machines/contract.ts';
 import type { EventName } from '../../machines/events.ts';
-import { canaryAndRest, without } from '../../machines/topology.ts';
+import { routeOf } from '../../machines/routes.ts';
+import { type Wave, wavesOf, without } from '../../machines/topology.ts';
 import { eventsOf } from '../../machines/guards.ts';
 import { fill, fillText } from '../config/placeholders.ts';
 import type { Check, Config, HttpCheck } from '../config/schema.ts';
-import { routesOf, type ServerSettings, serverSettings, testServerSettings } from '../config/settings.ts';
+import {
+  minimumHealthyOf,
+  previewRouteOf,
+  routesOf,
+  type ServerSettings,
+  serverSettings,
+  soakOf,
+  testServerSettings,
+} from '../config/settings.ts';
 import type { ReleaseDocument } from '../store/document.ts';
-import { type KnownState, stateOf } from './states.ts';
+import { type KnownState, namesText, stateOf } from './states.ts';
 import { isRoute, rollbackPath } from './status.ts';
 import { commandText, durationText, listText, type Paint, plainLine } from './text.ts';
 
@@ -65,101 +74,158 @@ export function planOf(document: ReleaseDocument, event: EventName, choice?: str
   }
 }
 
-function nextSteps(planning: Planning, { kind, server }: KnownState): PlanStep[] {
-  const { topology, version } = planning.context;
-  const { canary, rest } = canaryAndRest(topology);
-  const others = without(topology, canary.server);
+function nextSteps(planning: Planning, { kind, wave: index }: KnownState): PlanStep[] {
+  const { context } = planning;
+  const { topology } = context;
+  const waves = wavesOf(topology);
+  const here = waves[index ?? 0];
+  const following = index === null ? undefined : waves[index + 1];
+  const isRolling = topology.cutover === 'rolling';
+  const draining = (wave: Wave | undefined): PlanStep[] =>
+    wave === undefined ? [] : drainSteps(planning, wave.servers, routeOf(context, `${wave.lower}Drained`));
+  const publishing = (wave: Wave | undefined): PlanStep[] => publishAllSteps(planning, toPublish(context, wave));
   switch (kind) {
     case 'planned':
       return testingSteps(planning);
     case 'tested':
       return taggingSteps(planning);
     case 'tagged':
-      return drainSteps(planning, canary.server, others);
+      return draining(here);
     case 'drained':
-      return publishSteps(planning, canary.server, version);
+      return publishing(here);
     case 'live':
-      return soakSteps(planning, 'verifying');
+      return soakSteps(planning, here ?? null);
     case 'verified':
-      return publishSteps(planning, rest[0]?.server ?? '', version);
-    case 'published': {
-      if (server === canary.server) return goLiveSteps(planning, { to: [canary.server], lost: others });
-      const following = rest[rest.findIndex((wave) => wave.server === server) + 1];
-      if (following !== undefined) return publishSteps(planning, following.server, version);
-      return [
-        ...goLiveSteps(planning, { to: topology.servers, lost: [] }),
-        ...soakSteps(planning, 'watchingAll'),
-        ...mergeBackSteps(planning),
-      ];
+    case 'waveLive':
+      return isRolling ? draining(following) : publishing(following);
+    case 'published':
+    case 'previewed': {
+      if (here === undefined) return [];
+      if (kind === 'published' && index === 0 && topology.preview === true) return previewSteps(planning, here);
+      if (index !== 0 && !isRolling && following !== undefined) return publishing(following);
+      const milestone = following === undefined ? 'allLive' : `${here.lower}Live`;
+      const to = routeOf(context, milestone);
+      const goLive = goLiveSteps(planning, {
+        to,
+        lost: (context.routes[0] ?? []).filter((name) => !to.includes(name)),
+      });
+      if (following !== undefined) return index === 0 ? goLive : [...goLive, ...soakSteps(planning, here)];
+      return [...goLive, ...soakSteps(planning, null), ...mergeBackSteps(planning)];
     }
     default:
       return [];
   }
 }
 
+/** The servers of a wave that are still to be published. */
+const toPublish = ({ runs, leftOut }: ReleaseContext, wave: Wave | undefined): string[] =>
+  (wave?.servers ?? []).filter((name) => runs[name] !== 'new' && !leftOut.includes(name));
+
 /** What the choices mean stands in machines/; what is run for them is the step they lead to. */
-function answerSteps(planning: Planning, { kind, server }: KnownState, choice: string): PlanStep[] {
+function answerSteps(planning: Planning, { kind, servers, wave: index }: KnownState, choice: string): PlanStep[] {
   const { context } = planning;
   const { topology, version } = context;
+  const wave = wavesOf(topology)[index ?? 0];
   if (choice === 'rollback') return rollbackPlan(planning, { anew: true });
   if (choice === 'end') {
     const why = 'its processes are asked to stop, and killed after 10 s; what it published by then stays';
     return [{ where: WORKTREE, command: 'end the publish that still runs', why, changes: true }];
   }
+  if (choice === 'leaveOut') return [];
   const goOn = (changed: Partial<ReleaseContext>): PlanStep[] =>
     rollbackPlan({ ...planning, context: { ...context, ...changed } }, { anew: false });
+  const isAgain = choice === 'again' || choice === 'retry';
   switch (kind) {
     case 'askingTest':
       if (choice === 'again') return testingSteps(planning);
       return choice === 'stop' ? [] : provingTestSteps(planning);
     case 'askingDrain':
-      if (choice === 'revert') return switchSteps(planning, topology.servers, 'put the traffic back');
-      return choice === 'wait' ? drainWaitSteps(planning, [server]) : [];
-    case 'askingPublish':
-      return choice === 'again' ? publishSteps(planning, server, version) : provingSteps(planning, server, version);
+      if (choice === 'revert')
+        return switchSteps(planning, routeOf(context, milestoneBefore(context, index ?? 0)), 'put the traffic back');
+      return choice === 'wait' ? drainWaitSteps(planning, servers) : [];
+    case 'askingPublish': {
+      const left = toPublish(context, wave);
+      return isAgain
+        ? publishAllSteps(planning, left)
+        : left.flatMap((server) => provingSteps(planning, server, version));
+    }
     case 'askingSoak':
-      return choice === 'again' ? soakSteps(planning, 'verifying') : [];
+    case 'askingWaveSoak':
+      return choice === 'again' ? soakSteps(planning, wave ?? null) : [];
     case 'askingWatch':
-      return [...(choice === 'again' ? soakSteps(planning, 'watchingAll') : []), ...mergeBackSteps(planning)];
+      return [...(choice === 'again' ? soakSteps(planning, null) : []), ...mergeBackSteps(planning)];
     case 'askingWorldMoved':
       return choice === 'putBack'
         ? switchSteps(planning, context.routes[0] ?? [], 'put the proxy where this release believes it to be')
         : [];
     case 'askingDrainBack': {
-      const wait = choice === 'wait' ? drainWaitSteps(planning, [server]) : [];
-      return [...wait, ...goOn({ drained: [...context.drained, server] })];
+      const wait = choice === 'wait' ? drainWaitSteps(planning, servers) : [];
+      return [...wait, ...goOn({ drained: [...context.drained, ...servers] })];
     }
     case 'askingRestore': {
-      const before = context.before[server] ?? '';
-      const own = choice === 'again' ? restoreSteps(planning, server) : provingSteps(planning, server, before);
-      return [...own, ...goOn({ runs: { ...context.runs, [server]: 'old' } })];
+      const left = servers.filter((server) => context.runs[server] !== 'old');
+      const own = isAgain
+        ? restoreSteps(planning, left)
+        : left.flatMap((server) => provingSteps(planning, server, context.before[server] ?? ''));
+      const runs = { ...context.runs, ...Object.fromEntries(left.map((server) => [server, 'old'] as const)) };
+      return [...own, ...goOn({ runs })];
     }
     default:
       return [];
   }
 }
 
+/** The milestone from which a wave is drained. */
+function milestoneBefore({ topology }: ReleaseContext, wave: number): string {
+  if (wave === 0) return 'tagged';
+  return wave === 1 ? 'verified' : `${wavesOf(topology)[wave - 1]?.lower ?? ''}Live`;
+}
+
+/** Waves of a rollback that are shown command by command; what follows is a line for each. */
+const MOST_WAVES_SHOWN = 3;
+
 function rollbackPlan(planning: Planning, options: { anew: boolean }): PlanStep[] {
-  return rollbackPath(planning.context, options).flatMap(({ step, before }) => {
+  const path = rollbackPath(planning.context, options);
+  const waves = [...new Set(path.flatMap(({ step }) => ('wave' in step ? [step.wave] : [])))];
+  const shown = waves.length <= MOST_WAVES_SHOWN ? waves : waves.slice(0, 1);
+  const steps = path.flatMap(({ step, before }) => {
+    if ('wave' in step && !shown.includes(step.wave)) return [];
     switch (step.do) {
       case 'move':
         return [
           ...healthSteps(planning, step.to),
-          ...switchSteps(planning, step.to, `traffic to ${listText(step.to)} at once`),
+          ...switchSteps(planning, step.to, `traffic to ${namesText(step.to)} at once`),
         ];
       case 'drain':
-        return drainSteps({ ...planning, context: before }, step.server, step.to);
+        return drainSteps({ ...planning, context: before }, step.servers, step.to);
       case 'restore':
-        return restoreSteps({ ...planning, context: before }, step.server);
+        return restoreSteps({ ...planning, context: before }, step.servers);
       case 'rejoin':
         return [
           ...healthSteps(planning, step.to),
-          ...switchSteps(planning, step.to, `${step.server} comes back into rotation`),
+          ...switchSteps(
+            planning,
+            step.to,
+            `${namesText(step.servers)} ${step.servers.length === 1 ? 'comes' : 'come'} back into rotation`,
+          ),
         ];
       case 'done':
         return [];
     }
   });
+  const others = waves.filter((wave) => !shown.includes(wave));
+  const folded = others.map((wave): PlanStep => {
+    const servers = [
+      ...new Set(path.flatMap(({ step }) => ('wave' in step && step.wave === wave ? step.servers : []))),
+    ];
+    return {
+      where: namesText(servers),
+      command: 'the same: out of rotation, the version before, back into rotation',
+      why: 'one wave after the other, so that the load is carried',
+      changes: true,
+    };
+  });
+  return [...steps, ...folded];
 }
 
 // R1: the test environment.
@@ -263,12 +329,53 @@ function publishSteps(planning: Planning, name: string, version: string): PlanSt
   ];
 }
 
-/** As `publishSteps`, with the command that the config has for going back. */
-function restoreSteps(planning: Planning, name: string): PlanStep[] {
+/** Several servers: the commands of the first, and a line for the others, which are alike. */
+function publishAllSteps(planning: Planning, servers: readonly string[], versions?: readonly string[]): PlanStep[] {
+  const [first, ...others] = servers;
+  if (first === undefined) return [];
+  const version = versions?.[0] ?? planning.context.version;
+  const steps = publishSteps(planning, first, version);
+  if (others.length === 0) return steps;
+  const { sideBySide } = planning.config.publish;
+  return [
+    ...steps,
+    {
+      where: `${WORKTREE} at ${[...new Set(versions ?? [version])].join(', ')}`,
+      command: `the same for ${namesText(others)}`,
+      why: `each a job of its own, ${sideBySide === 1 ? 'one after the other' : `at most ${sideBySide} at a time`}; when one fails, no other is begun`,
+      changes: true,
+    },
+  ];
+}
+
+/** As publishing, with the command that the config has for going back. */
+function restoreSteps(planning: Planning, servers: readonly string[]): PlanStep[] {
   const { config, context } = planning;
-  const version = context.before[name] ?? '';
+  const versions = servers.map((name) => context.before[name] ?? '');
   const run = config.rollback.run ?? config.publish.run;
-  return publishSteps({ context, config: { ...config, publish: { ...config.publish, run } } }, name, version);
+  return publishAllSteps({ context, config: { ...config, publish: { ...config.publish, run } } }, servers, versions);
+}
+
+// R4.4: the pre-release proxy.
+
+function previewSteps({ config }: Planning, { servers }: Wave): PlanStep[] {
+  const { preview } = config;
+  const { nginx } = preview ?? {};
+  const branch = previewRouteOf(config, servers)?.branch ?? `(no branch is known for ${listText(servers)})`;
+  const switching =
+    nginx === undefined
+      ? []
+      : [
+          changes(nginx.dir, ['git', 'switch', branch], `the pre-release proxy leads to ${listText(servers)}`),
+          runs(nginx.dir, nginx.test, 'its Nginx accepts the configuration'),
+          changes(nginx.dir, nginx.reload, 'no customer is on it'),
+        ];
+  const checks = servers.flatMap((name) =>
+    (preview?.checks ?? []).map((check) =>
+      checkStep(check, serverSettings(config, name), 'before any customer reaches it'),
+    ),
+  );
+  return [...switching, ...checks];
 }
 
 function commitOf(context: ReleaseContext, version: string): string {
@@ -314,14 +421,14 @@ function versionSteps({ name, version }: ServerSettings, why: string): PlanStep[
 
 // R3.2, R4.1, R5.2: traffic.
 
-function drainSteps(planning: Planning, server: string, to: readonly string[]): PlanStep[] {
+function drainSteps(planning: Planning, servers: readonly string[], to: readonly string[]): PlanStep[] {
   // A switch that stands is not made a second time: what is left is the wait.
   const standing = isRoute(planning.context, to);
   return [
     ...healthSteps(planning, to),
     ...(standing ? [] : rateSteps(planning, 'how fast they run before the switch')),
-    ...(standing ? [] : switchSteps(planning, to, `take ${server} out of rotation`)),
-    ...drainWaitSteps(planning, [server]),
+    ...(standing ? [] : switchSteps(planning, to, `take ${namesText(servers)} out of rotation`)),
+    ...drainWaitSteps(planning, servers),
   ];
 }
 
@@ -335,7 +442,7 @@ function drainWaitSteps(planning: Planning, servers: readonly string[]): PlanSte
   return [
     workersStep(config, servers),
     ...checks,
-    ...rateSteps(planning, `the log of ${listText(servers)} has stopped`),
+    ...rateSteps(planning, `the log of ${namesText(servers)} has stopped`),
   ];
 }
 
@@ -343,14 +450,14 @@ function workersStep({ nginx, drain }: Config, servers: readonly string[]): Plan
   return waits(
     nginx.dir,
     `wait until the old workers are gone, at most ${durationText(drain.deadline)}`,
-    `then ${listText(servers)} ${servers.length === 1 ? 'has' : 'have'} finished what was begun before the switch`,
+    `then ${namesText(servers)} ${servers.length === 1 ? 'has' : 'have'} finished what was begun before the switch`,
   );
 }
 
 function goLiveSteps(planning: Planning, { to, lost }: SwitchTo): PlanStep[] {
   return [
     ...healthSteps(planning, to),
-    ...switchSteps(planning, to, `traffic to ${listText(to)}`),
+    ...switchSteps(planning, to, `traffic to ${namesText(to)}`),
     ...(lost.length === 0 ? [] : [workersStep(planning.config, lost)]),
     ...rateSteps(planning, 'who receives traffic now'),
   ];
@@ -373,10 +480,18 @@ function branchOf(config: Config, to: readonly string[]): string {
 }
 
 function healthSteps({ config }: Planning, servers: readonly string[]): PlanStep[] {
-  return servers.map((name) =>
-    healthStep(serverSettings(config, name), `${name} has to carry traffic: it must be healthy`),
-  );
+  const [first, ...others] = servers;
+  if (first === undefined) return [];
+  const one = (name: string) =>
+    healthStep(serverSettings(config, name), `${name} has to carry traffic: it must be healthy`);
+  if (servers.length <= MOST_SERVERS_SHOWN) return servers.map(one);
+  const count = minimumHealthyOf(config);
+  const why = `they have to carry traffic: ${count} of ${servers.length} must be healthy`;
+  return [one(first), waits(namesText(others), 'the same', why)];
 }
+
+/** Servers that are asked one by one in a plan; of more, the first. */
+const MOST_SERVERS_SHOWN = 8;
 
 function healthStep({ name, health }: ServerSettings, why: string): PlanStep {
   return { where: name, command: `GET ${health.http} ${expectedOf(health)}`, why, changes: false };
@@ -389,24 +504,27 @@ function expectedOf({ status, contains, within }: HttpCheck): string {
 
 function rateSteps({ config, context }: Planning, why: string): PlanStep[] {
   if (config.drain.watch === 0) return [];
-  const logs = context.topology.servers.map((name) => serverSettings(config, name).log);
-  return [waits('logs', `follow ${listText([...new Set(logs)])} for ${durationText(config.drain.watch)}`, why)];
+  const logs = [...new Set(context.topology.servers.map((name) => serverSettings(config, name).log))];
+  return [waits('logs', `follow ${namesText(logs)} for ${durationText(config.drain.watch)}`, why)];
 }
 
 // R4.2, R5.2, R5.3: observing, and the end.
 
-function soakSteps({ config, context }: Planning, step: 'verifying' | 'watchingAll'): PlanStep[] {
-  const { canary } = canaryAndRest(context.topology);
-  const serving = step === 'verifying' ? [canary.server] : context.topology.servers;
-  const window = step === 'verifying' ? config.verify.soak : config.watch.soak;
+/** `wave`: the one that has just joined; null for the watch of all servers. */
+function soakSteps({ config, context }: Planning, wave: Wave | null): PlanStep[] {
+  const serving = wave === null ? without(context.topology, ...context.leftOut) : wave.servers;
+  const window = wave === null ? config.watch.soak : soakOf(config, context.topology, wave.index);
   const settings = serving.map((name) => serverSettings(config, name));
   const often = `every ${durationText(config.verify.every)} for ${durationText(window)}`;
   const bad =
     config.verify.onBad === 'rollback' ? 'a bad result rolls back by itself' : 'a bad result is held for a decision';
+  const shown = settings.slice(0, MOST_SERVERS_SHOWN);
+  const others = serving.slice(MOST_SERVERS_SHOWN);
   return [
-    ...settings.map((server) => healthStep(server, `${often}; ${bad}`)),
+    ...shown.map((server) => healthStep(server, `${often}; ${bad}`)),
     ...config.verify.checks.flatMap((check) => settings.slice(0, 1).map((server) => checkStep(check, server, often))),
-    ...settings.map(({ name, log }) =>
+    ...(others.length === 0 ? [] : [waits(namesText(others), 'the same, and their logs', often)]),
+    ...shown.map(({ name, log }) =>
       waits(
         name,
         `follow ${log} for ${durationText(window)}`,

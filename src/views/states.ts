@@ -5,7 +5,17 @@
  */
 import type { ReleaseContext } from '../../machines/contract.ts';
 import { eventsOf } from '../../machines/guards.ts';
-import { canaryAndRest, FINAL_STATES, milestonesOf, type Topology, wavesOf, without } from '../../machines/topology.ts';
+import { routeOf } from '../../machines/routes.ts';
+import {
+  canaryAndRest,
+  derived,
+  FINAL_STATES,
+  milestonesOf,
+  type Topology,
+  type Wave,
+  wavesOf,
+  without,
+} from '../../machines/topology.ts';
 import { listText } from './text.ts';
 
 /** What a state is, whatever server it is about. */
@@ -24,11 +34,16 @@ export type StateKind =
   | 'publishing'
   | 'askingPublish'
   | 'published'
+  | 'previewing'
+  | 'previewed'
   | 'goingLive'
   | 'live'
   | 'verifying'
   | 'askingSoak'
   | 'verified'
+  | 'soaking'
+  | 'askingWaveSoak'
+  | 'waveLive'
   | 'goingAllLive'
   | 'watchingAll'
   | 'askingWatch'
@@ -49,40 +64,55 @@ export type StateKind =
 
 export interface KnownState {
   kind: StateKind;
-  /** The server it is about; the canary where it is about the whole first wave; '' where it is about none. */
-  server: string;
+  /** The servers it is about, those of one wave; none where it is about no wave. */
+  servers: string[];
+  /** Their wave, from 0; null where it is about none. */
+  wave: number | null;
   /** The milestone it is, or works towards; null where it leads nowhere on the way forward. */
   milestone: string | null;
 }
 
 /** Every state of a topology by name. */
-function statesOf(topology: Topology): Record<string, KnownState> {
+const statesOf = derived((topology): Record<string, KnownState> => {
   const { canary, rest } = canaryAndRest(topology);
+  const isRolling = topology.cutover === 'rolling';
+  const last = rest.at(-1);
   const states: Record<string, KnownState> = {};
-  const add = (name: string, kind: StateKind, milestone: string | null, server = '') => {
-    states[name] = { kind, server, milestone };
+  const add = (name: string, kind: StateKind, milestone: string | null, wave: Wave | null = null) => {
+    states[name] = { kind, servers: wave?.servers ?? [], wave: wave?.index ?? null, milestone };
   };
   add('planned', 'planned', 'planned');
   for (const name of ['testing', 'askingTest', 'tested'] as const) add(name, name, 'tested');
   for (const name of ['tagging', 'tagged'] as const) add(name, name, 'tagged');
-  for (const kind of ['draining', 'askingDrain'] as const) {
-    add(`${kind}${canary.upper}`, kind, `${canary.lower}Drained`, canary.server);
-  }
-  add(`${canary.lower}Drained`, 'drained', `${canary.lower}Drained`, canary.server);
   for (const wave of [canary, ...rest]) {
-    const milestone = `${wave.lower}Published`;
-    for (const kind of ['publishing', 'askingPublish'] as const) add(kind + wave.upper, kind, milestone, wave.server);
-    add(milestone, 'published', milestone, wave.server);
+    const { lower, upper } = wave;
+    if (wave === canary || isRolling) {
+      for (const kind of ['draining', 'askingDrain'] as const) add(kind + upper, kind, `${lower}Drained`, wave);
+      add(`${lower}Drained`, 'drained', `${lower}Drained`, wave);
+    }
+    const milestone = `${lower}Published`;
+    for (const kind of ['publishing', 'askingPublish'] as const) add(kind + upper, kind, milestone, wave);
+    add(milestone, 'published', milestone, wave);
+    if (wave !== canary && isRolling && wave !== last) {
+      add(`goingLive${upper}`, 'goingLive', `${lower}Live`, wave);
+      add(`soaking${upper}`, 'soaking', `${lower}Live`, wave);
+      add(`askingSoak${upper}`, 'askingWaveSoak', `${lower}Live`, wave);
+      add(`${lower}Live`, 'waveLive', `${lower}Live`, wave);
+    }
   }
-  add(`goingLive${canary.upper}`, 'goingLive', `${canary.lower}Live`, canary.server);
-  add(`${canary.lower}Live`, 'live', `${canary.lower}Live`, canary.server);
-  for (const name of ['verifying', 'askingSoak', 'verified'] as const) add(name, name, 'verified', canary.server);
+  if (topology.preview === true) {
+    add(`previewing${canary.upper}`, 'previewing', `${canary.lower}Previewed`, canary);
+    add(`${canary.lower}Previewed`, 'previewed', `${canary.lower}Previewed`, canary);
+  }
+  add(`goingLive${canary.upper}`, 'goingLive', `${canary.lower}Live`, canary);
+  add(`${canary.lower}Live`, 'live', `${canary.lower}Live`, canary);
+  for (const name of ['verifying', 'askingSoak', 'verified'] as const) add(name, name, 'verified', canary);
   for (const name of ['goingAllLive', 'watchingAll', 'askingWatch', 'mergingBack', 'allLive'] as const) {
     add(name, name, 'allLive');
   }
-  for (const { upper, server } of wavesOf(topology)) {
+  for (const wave of wavesOf(topology)) {
     for (const kind of ['drainingBack', 'askingDrainBack', 'restoring', 'askingRestore', 'rejoining'] as const) {
-      add(kind + upper, kind, null, server);
+      add(kind + wave.upper, kind, null, wave);
     }
   }
   for (const name of [
@@ -99,7 +129,7 @@ function statesOf(topology: Topology): Record<string, KnownState> {
     add(name, name, null);
   }
   return states;
-}
+});
 
 /** What a state of a topology is; null for a name that its chart does not have. */
 export function stateOf(state: string, topology: Topology): KnownState | null {
@@ -136,6 +166,8 @@ export function versionText(server: string, context: Pick<ReleaseContext, 'befor
     case 'old':
       return before;
     default:
+      if (!context.serving.includes(server) && context.ranBefore[server] === undefined)
+        return 'unknown (it was out of rotation before)';
       return `unknown (${before} or ${context.version})`;
   }
 }
@@ -144,10 +176,16 @@ export function versionText(server: string, context: Pick<ReleaseContext, 'befor
 export function stateSentence(state: string, context: ReleaseContext): string {
   const known = stateOf(state, context.topology);
   if (known === null) return 'a state that this flow does not know';
-  const { version, topology } = context;
-  const { server } = known;
-  const others = without(topology, server);
-  const all = listText(topology.servers);
+  const { version, topology, leftOut } = context;
+  const { servers } = known;
+  const isRolling = topology.cutover === 'rolling';
+  const who = namesText(servers);
+  const others = without(topology, ...servers, ...leftOut);
+  const all = namesText(without(topology, ...leftOut));
+  const serving = context.routes[0] ?? [];
+  const receive = servers.length === 1 ? 'receives' : 'receive';
+  const it = servers.length === 1 ? 'it' : 'they';
+  const before = beforeText(servers, context);
   switch (known.kind) {
     case 'planned':
       return 'nothing was changed yet';
@@ -167,33 +205,57 @@ export function stateSentence(state: string, context: ReleaseContext): string {
       return 'what was not pushed yet is undone';
     case 'aborted':
       return 'it was given up before production was touched';
-    case 'draining':
-      return `${server} is taken out of rotation and finishes what it had; ${listText(others)} ${serve(others)}`;
+    case 'draining': {
+      const carrying = serving.filter((name) => !servers.includes(name));
+      return `${who} ${are(servers)} taken out of rotation and ${servers.length === 1 ? 'finishes what it' : 'finish what they'} had; ${namesText(carrying)} ${serve(carrying)}`;
+    }
     case 'askingDrain':
     case 'askingDrainBack':
-      return `${server} is out of rotation, but has not finished what it had in time`;
+      return `${who} ${are(servers)} out of rotation, but ${have(servers)} not finished what ${it} had in time`;
     case 'drained':
-      return drainedSentence(server, context);
+      return drainedSentence(servers, context);
     case 'publishing':
-      return `${version} is published to ${server}, which receives no traffic`;
+      return `${version} is published to ${who}, which ${receive} no traffic`;
     case 'askingPublish':
-      return `nobody can say whether the publish to ${server} worked; it receives no traffic`;
-    case 'published': {
-      const serving = context.routes[0] ?? [];
-      return `${server} runs ${version} and serves nobody yet; ${listText(serving)} ${serve(serving)}`;
+      return context.question?.kind === 'waveHalfFailed'
+        ? `the publish to ${who} did not end well everywhere; ${it} ${receive} no traffic`
+        : `nobody can say whether the publish to ${who} worked; ${it} ${receive} no traffic`;
+    case 'published':
+    case 'previewed': {
+      const runs = servers.filter((name) => !leftOut.includes(name));
+      const passed = known.kind === 'previewed' ? ', has passed the pre-release checks' : '';
+      return `${namesText(runs)} ${runs.length === 1 ? 'runs' : 'run'} ${version}${passed} and ${serve(runs)} nobody yet; ${namesText(serving)} ${serve(serving)}`;
     }
+    case 'previewing':
+      return `${version} is looked at on ${who} before any customer reaches it`;
     case 'goingLive':
-      return `the traffic is switched from ${listText(others)} to ${server}`;
+      return isRolling
+        ? `${who} ${servers.length === 1 ? 'comes' : 'come'} into rotation beside ${namesText(serving)}`
+        : `the traffic is switched from ${namesText(others)} to ${who}`;
     case 'live':
-      return `only ${server} serves, with ${version}; it is not verified yet`;
+      return isRolling
+        ? `${who} ${serve(servers)} with ${version}, beside the others with the version before; it is not verified yet`
+        : `only ${who} ${serve(servers)}, with ${version}; it is not verified yet`;
     case 'verifying':
-      return `${version} is observed on ${server}, which alone serves`;
+      return isRolling
+        ? `${version} is observed on ${who}, which ${serve(servers)} beside the others`
+        : `${version} is observed on ${who}, which alone ${serve(servers)}`;
+    case 'soaking':
+      return `${who} ${serve(servers)} ${version} and ${are(servers)} observed for a while`;
     case 'askingSoak':
-      return `the observation of ${version} on ${server} could say neither good nor bad`;
+    case 'askingWaveSoak':
+      return `the observation of ${version} on ${who} could say neither good nor bad`;
     case 'verified':
-      return verifiedSentence(server, others, context);
-    case 'goingAllLive':
-      return `${listText(others.filter((name) => !(context.routes[0] ?? []).includes(name)))} come into rotation`;
+      return verifiedSentence(servers, context);
+    case 'waveLive': {
+      const live = without(topology, ...leftOut).filter((name) => context.runs[name] === 'new');
+      return `${who} ${serve(servers)} ${version}; so ${live.length === 1 ? 'does' : 'do'} ${live.length} of ${topology.servers.length} servers`;
+    }
+    case 'goingAllLive': {
+      const joining = without(topology, ...leftOut).filter((name) => !serving.includes(name));
+      if (joining.length === 0) return 'the route of all that serve is proven once more';
+      return `${namesText(joining)} come into rotation`;
+    }
     case 'watchingAll':
       return `${all} serve ${version} and are watched for a while`;
     case 'askingWatch':
@@ -201,25 +263,27 @@ export function stateSentence(state: string, context: ReleaseContext): string {
     case 'mergingBack':
       return `${all} serve ${version}; the development branch gets what was released`;
     case 'allLive':
-      return `${all} serve ${version}`;
+      return `${all} serve ${version}${leftOut.length === 0 ? '' : `; ${namesText(leftOut)} ${are(leftOut)} left out of rotation`}`;
     case 'revertingRoute':
       return `a switch was not proven; the traffic is put back to where ${context.returnTo ?? 'the milestone before'} had it`;
     case 'askingWorldMoved':
       return 'the proxy does not serve what this release believes; traffic was not touched';
     case 'reestablishingRoute':
-      return `the traffic is put back to ${listText(context.routes[0] ?? [])}`;
+      return `the traffic is put back to ${namesText(serving)}`;
     case 'rollingBack':
       return 'it is rolled back';
     case 'movingBack':
       return 'the traffic goes back to the servers that run the version before';
     case 'drainingBack':
-      return `${server} is taken out of rotation, to get the version before`;
+      return `${who} ${are(servers)} taken out of rotation, to get the version before`;
     case 'restoring':
-      return `${context.before[server] ?? 'the version before'} is restored on ${server}, which receives no traffic`;
+      return `${before} is restored on ${who}, which ${receive} no traffic`;
     case 'askingRestore':
-      return `nobody can say whether ${context.before[server] ?? 'the version before'} was restored on ${server}; it receives no traffic`;
+      return context.question?.kind === 'waveHalfFailed'
+        ? `${before} could not be restored everywhere on ${who}, which ${receive} no traffic`
+        : `nobody can say whether ${before} was restored on ${who}; ${it} ${receive} no traffic`;
     case 'rejoining':
-      return `${server} comes back into rotation with ${context.before[server] ?? 'the version before'}`;
+      return `${who} ${servers.length === 1 ? 'comes' : 'come'} back into rotation with ${before}`;
     case 'rolledBack':
       return rolledBackSentence(context);
     case 'stuck':
@@ -228,59 +292,106 @@ export function stateSentence(state: string, context: ReleaseContext): string {
 }
 
 const serve = (servers: readonly string[]): string => (servers.length === 1 ? 'serves' : 'serve');
+const are = (servers: readonly string[]): string => (servers.length === 1 ? 'is' : 'are');
+const have = (servers: readonly string[]): string => (servers.length === 1 ? 'has' : 'have');
 
-function drainedSentence(server: string, context: ReleaseContext): string {
-  const finished = context.drainWaived.includes(server)
-    ? 'that it has finished what it had was waived'
-    : 'has finished what it had';
-  const joined = context.drainWaived.includes(server) ? '; ' : ' and ';
-  const runs = context.runs[server] === 'unknown' ? '; nobody can say what it runs' : '';
-  return `${server} receives no traffic${joined}${finished}${runs}`;
+const MOST_NAMED = 8;
+
+/** Servers by name for a sentence; of many, the first ones and how many there are. */
+export function namesText(servers: readonly string[]): string {
+  if (servers.length <= MOST_NAMED) return listText(servers);
+  return `${servers.slice(0, MOST_NAMED - 2).join(', ')} and ${servers.length - MOST_NAMED + 2} more`;
 }
 
-function verifiedSentence(server: string, others: readonly string[], context: ReleaseContext): string {
+/** What the servers ran before, as people call it. */
+function beforeText(servers: readonly string[], { before }: ReleaseContext): string {
+  return listText([...new Set(servers.map((name) => before[name] ?? 'the version before'))]);
+}
+
+function drainedSentence(servers: readonly string[], context: ReleaseContext): string {
+  const it = servers.length === 1 ? 'it' : 'they';
+  const isWaived = servers.some((name) => context.drainWaived.includes(name));
+  const finished = isWaived
+    ? `that ${it} ${have(servers)} finished what ${it} had was waived`
+    : `${have(servers)} finished what ${it} had`;
+  const unknown = servers.filter((name) => context.runs[name] === 'unknown');
+  const runs =
+    unknown.length === 0
+      ? ''
+      : servers.length === 1
+        ? '; nobody can say what it runs'
+        : `; nobody can say what ${namesText(unknown)} ${unknown.length === 1 ? 'runs' : 'run'}`;
+  const receive = servers.length === 1 ? 'receives' : 'receive';
+  return `${namesText(servers)} ${receive} no traffic${isWaived ? '; ' : ' and '}${finished}${runs}`;
+}
+
+function verifiedSentence(servers: readonly string[], context: ReleaseContext): string {
+  const others = without(context.topology, ...servers);
+  const where =
+    context.topology.cutover === 'exclusive'
+      ? `which alone ${serve(servers)}`
+      : `which ${serve(servers)} beside the others`;
+  const stood = `${context.version} stood the observation on ${namesText(servers)}, ${where}`;
+  if (others.length > MOST_NAMED) return stood;
   const parts = others.map(
     (name) => `${name} ${context.runs[name] === 'old' ? 'still has' : 'has'} ${versionText(name, context)}`,
   );
-  return `${context.version} stood the observation on ${server}, which alone serves; ${listText(parts)}`;
+  return `${stood}; ${listText(parts)}`;
 }
 
 function rolledBackSentence(context: ReleaseContext): string {
   const serving = context.routes[0] ?? [];
   const out = without(context.topology, ...serving);
-  const rest = out.length === 0 ? '' : `; ${listText(out)} ${out.length === 1 ? 'stays' : 'stay'} out of rotation`;
+  const rest = out.length === 0 ? '' : `; ${namesText(out)} ${out.length === 1 ? 'stays' : 'stay'} out of rotation`;
   if (serving.some((server) => context.runs[server] !== 'old' || context.unhealthy.includes(server)))
-    return `there was nothing to go back to, so traffic was left as it is, on ${listText(serving)}${rest}`;
-  return `${listText(serving)} ${serve(serving)} what ran before${rest}`;
+    return `there was nothing to go back to, so traffic was left as it is, on ${namesText(serving)}${rest}`;
+  return `${namesText(serving)} ${serve(serving)} what ran before${rest}`;
 }
 
 /** What NEXT does at a milestone, in words that follow `flow send NEXT`; null where it means nothing. */
 export function nextInWords(state: string, context: ReleaseContext): string | null {
   const known = stateOf(state, context.topology);
-  const { canary, rest } = canaryAndRest(context.topology);
-  const { version } = context;
-  const others = without(context.topology, canary.server);
-  const publish = (server: string) =>
-    `publish ${version} to ${server}${context.runs[server] === 'unknown' ? ' once more' : ''}`;
+  const { topology, version } = context;
+  const waves = wavesOf(topology);
+  const isRolling = topology.cutover === 'rolling';
+  const wave = known?.wave ?? null;
+  const here = wave === null ? undefined : waves[wave];
+  const following = wave === null ? undefined : waves[wave + 1];
+  const others = without(topology, ...(here?.servers ?? []));
+  const publish = (to: Wave | undefined) => {
+    const servers = (to?.servers ?? []).filter((name) => context.runs[name] !== 'new');
+    const isAgain = servers.some((name) => context.runs[name] === 'unknown' && context.serving.includes(name));
+    return `publish ${version} to ${namesText(servers)}${isAgain ? ' once more' : ''}`;
+  };
+  const drain = (servers: readonly string[]) =>
+    `take ${namesText(servers)} out of rotation and wait until ${servers.length === 1 ? 'it has finished what it' : 'they have finished what they'} had`;
+  const allLive = (joining: readonly string[]) =>
+    `take ${namesText(joining)} into rotation, watch all servers, and merge back`;
   switch (known?.kind) {
     case 'planned':
       return 'merge for the test environment, publish there and check';
     case 'tested':
       return `merge, write the change log, tag ${version} and push it`;
     case 'tagged':
-      return `take ${canary.server} out of rotation and wait until it has finished what it had`;
+      return drain(waves[0]?.servers ?? []);
     case 'drained':
-      return publish(canary.server);
+      return publish(here);
     case 'live':
-      return `observe ${version} on ${canary.server}`;
+      return `observe ${version} on ${namesText(known.servers)}`;
     case 'verified':
-      return publish(rest[0]?.server ?? '');
-    case 'published': {
-      if (known.server === canary.server) return `switch the traffic from ${listText(others)} to ${canary.server}`;
-      const following = rest[rest.findIndex((wave) => wave.server === known.server) + 1];
-      return following === undefined
-        ? `take ${listText(others)} into rotation, watch all servers, and merge back`
-        : publish(following.server);
+    case 'waveLive':
+      return isRolling ? drain(following?.servers ?? []) : publish(following);
+    case 'published':
+    case 'previewed': {
+      if (wave === 0 && known.kind === 'published' && topology.preview === true)
+        return `look at ${version} on ${namesText(known.servers)} before any customer reaches it`;
+      const joining = known.servers.filter((name) => !context.leftOut.includes(name));
+      if (wave === 0 && !isRolling)
+        return `switch the traffic from ${namesText(others)} to ${namesText(known.servers)}`;
+      if (isRolling && following !== undefined)
+        return `take ${namesText(joining)} into rotation${wave === 0 ? '' : `, and observe ${version} there`}`;
+      if (!isRolling && following !== undefined) return publish(following);
+      return allLive(routeOf(context, 'allLive').filter((name) => !(context.routes[0] ?? []).includes(name)));
     }
     default:
       return null;

@@ -6,11 +6,12 @@
 import type { Question, ReleaseContext, Runs, StepFailure } from '../../machines/contract.ts';
 import type { EventName } from '../../machines/events.ts';
 import { mayServe, nextRollbackStep, type RollbackStep, unrestorableServers } from '../../machines/rollback.ts';
+import { repairs } from '../../machines/routes.ts';
 import { milestonesOf, sameServers, without } from '../../machines/topology.ts';
 import { eventsOf } from '../../machines/guards.ts';
 import type { HistoryEntry, ReleaseDocument } from '../store/document.ts';
-import { nextInWords, type Phase, phaseOf, placeOf, stateSentence, versionText } from './states.ts';
-import { type Cell, durationText, listText, type Paint, padded, plainLine, recentTimeText, table } from './text.ts';
+import { namesText, nextInWords, type Phase, phaseOf, placeOf, stateOf, stateSentence, versionText } from './states.ts';
+import { type Cell, durationText, type Paint, padded, plainLine, recentTimeText, table } from './text.ts';
 
 /** Who holds the lock, as driver.json tells it. */
 export interface StatusDriver {
@@ -23,7 +24,7 @@ export interface StatusDriver {
   doing: string;
 }
 
-export type Traffic = 'inRotation' | 'mayBeInRotation' | 'drained' | 'outOfRotation';
+export type Traffic = 'inRotation' | 'mayBeInRotation' | 'drained' | 'outOfRotation' | 'leftOut';
 
 export interface ServerStatus {
   name: string;
@@ -39,6 +40,8 @@ export interface ServerStatus {
 
 export interface Milestone {
   name: string;
+  /** The wave it is about, counted from 1; null where it is about none. */
+  wave: number | null;
   /** `active` is where the release rests, or what it works towards. */
   mark: 'done' | 'active' | 'open' | 'skipped';
 }
@@ -139,7 +142,7 @@ function releaseStatus(document: ReleaseDocument, isDriven: boolean, live: unkno
             stillToDo: phase === 'ended' ? [] : rollbackSteps(context, { anew: state === 'stuck' }),
           },
     bad: context.bad,
-    followUps: context.followUps,
+    followUps: phase === 'ended' ? context.followUps : [...context.followUps, ...repairs(context)],
     last: document.history.at(-1) ?? null,
     commands: commandsOf(state, phase, context, isDriven),
   };
@@ -150,12 +153,16 @@ function milestones({ snapshot, history }: ReleaseDocument): Milestone[] {
   const { value: state, context } = snapshot;
   const place = placeOf(state, context);
   const reached = new Set(history.map(({ to }) => to));
-  return milestonesOf(context.topology).map((name, index): Milestone => {
+  const markOf = (name: string, index: number): Milestone['mark'] => {
     const left = context.kind === 'rollback' && (name === 'planned' || name === 'tested');
-    if (left) return { name, mark: 'skipped' };
-    if (place === null) return { name, mark: reached.has(name) ? 'done' : 'skipped' };
-    if (index === place) return { name, mark: state === 'allLive' ? 'done' : 'active' };
-    return { name, mark: index < place ? 'done' : 'open' };
+    if (left) return 'skipped';
+    if (place === null) return reached.has(name) ? 'done' : 'skipped';
+    if (index === place) return state === 'allLive' ? 'done' : 'active';
+    return index < place ? 'done' : 'open';
+  };
+  return milestonesOf(context.topology).map((name, index) => {
+    const wave = stateOf(name, context.topology)?.wave ?? null;
+    return { name, wave: wave === null ? null : wave + 1, mark: markOf(name, index) };
   });
 }
 
@@ -182,6 +189,7 @@ export function serverStatus(name: string, context: Standings): ServerStatus {
 function trafficOf(server: string, context: Standings): Traffic {
   if (context.routes.every((route) => route.includes(server))) return 'inRotation';
   if (mayServe(context).includes(server)) return 'mayBeInRotation';
+  if (context.leftOut.includes(server)) return 'leftOut';
   return context.drained.includes(server) && !context.drainWaived.includes(server) ? 'drained' : 'outOfRotation';
 }
 
@@ -193,7 +201,7 @@ function liveOf(live: unknown, state: string): { text: string; at: string } | nu
 }
 
 /** Choices that go on without proof: the record asks why. */
-const NEED_A_REASON: readonly string[] = ['proceed', 'accept'];
+const NEED_A_REASON: readonly string[] = ['proceed', 'accept', 'leaveOut'];
 
 /** The command that gives an answer. */
 function answerCommand({ choice, does }: Question['choices'][number]): NextCommand {
@@ -250,15 +258,15 @@ function afterStep(context: ReleaseContext, step: RollbackStep): ReleaseContext 
       return { ...moved(step.to), rollback: { because: context.rollback?.because ?? '', moved: true } };
     case 'drain': {
       const out = moved(step.to);
-      return { ...out, drained: [...out.drained, step.server] };
+      return { ...out, drained: [...out.drained, ...step.servers] };
     }
     case 'rejoin':
       return moved(step.to);
     case 'restore':
       return {
         ...context,
-        runs: { ...context.runs, [step.server]: 'old' },
-        unhealthy: context.unhealthy.filter((server) => server !== step.server),
+        runs: { ...context.runs, ...Object.fromEntries(step.servers.map((server) => [server, 'old'] as const)) },
+        unhealthy: context.unhealthy.filter((server) => !step.servers.includes(server)),
       };
     case 'done':
       return context;
@@ -277,7 +285,14 @@ export function rollbackPath(
   { anew = context.rollback === null }: { anew?: boolean } = {},
 ): { step: RollbackStep; before: ReleaseContext }[] {
   const path: { step: RollbackStep; before: ReleaseContext }[] = [];
-  let at: ReleaseContext = anew ? { ...context, unhealthy: [], rollback: { because: '', moved: false } } : context;
+  let at: ReleaseContext = anew
+    ? {
+        ...context,
+        unhealthy: [],
+        leftOut: context.rollback === null ? [] : context.leftOut,
+        rollback: { because: '', moved: false },
+      }
+    : context;
   for (let left = 1 + MOST_STEPS_EACH * context.topology.servers.length; left > 0; left -= 1) {
     const step = nextRollbackStep(at);
     if (step.do === 'done') return path;
@@ -287,38 +302,55 @@ export function rollbackPath(
   return path;
 }
 
-/** What a rollback would do, step by step, in words. Empty when nothing is left of it to do. */
+/** What a rollback would do, step by step, in words; of many waves the first, and how many are left. Empty when nothing is left to do. */
 export function rollbackSteps(context: ReleaseContext, options: { anew?: boolean } = {}): string[] {
   const path = rollbackPath(context, options);
-  const words = path.map(({ step, before }) => stepInWords(step, before));
+  const words = folded(path);
   const last = path.at(-1);
   const atTheEnd = last === undefined ? context : afterStep(last.before, last.step);
   const lost = unrestorableServers(atTheEnd);
   if (lost.length > 0) {
     const why = `as no version is known that ran there before`;
-    return [...words, last === undefined ? `leave traffic as it is, ${why}` : `leave ${listText(lost)} out, ${why}`];
+    return [...words, last === undefined ? `leave traffic as it is, ${why}` : `leave ${namesText(lost)} out, ${why}`];
   }
   if (last === undefined || context.restore !== 'hold') return words;
   const out = without(context.topology, ...mayServe(atTheEnd));
-  return out.length === 0 ? words : [...words, `leave ${listText(out)} out of rotation (rollback.restore: hold)`];
+  return out.length === 0 ? words : [...words, `leave ${namesText(out)} out of rotation (rollback.restore: hold)`];
+}
+
+/** Waves that are told in full; of more, the first and the last step are. */
+const MOST_WAVES_TOLD = 2;
+
+function folded(path: ReturnType<typeof rollbackPath>): string[] {
+  const waves = [...new Set(path.flatMap(({ step }) => ('wave' in step ? [step.wave] : [])))];
+  const words = path.map(({ step, before }) => stepInWords(step, before));
+  const told = waves.slice(0, MOST_WAVES_TOLD);
+  const isTold = path.map(({ step }) => !('wave' in step) || told.includes(step.wave));
+  if (waves.length <= MOST_WAVES_TOLD + 1) return words;
+  const more = `the same for ${waves.length - MOST_WAVES_TOLD} more waves`;
+  return [...words.filter((_, index) => isTold[index]), more];
 }
 
 function stepInWords(step: RollbackStep, context: ReleaseContext): string {
   const { topology } = context;
   switch (step.do) {
     case 'move':
-      return `traffic to ${listText(step.to)} ${isRoute(context, step.to) ? '(where it is, proven again)' : 'at once'}`;
-    case 'drain':
-      return isRoute(context, step.to)
-        ? `wait until ${step.server} has finished what it had`
-        : `take ${step.server} out of rotation until it has finished what it had`;
+      return `traffic to ${namesText(step.to)} ${isRoute(context, step.to) ? '(where it is, proven again)' : 'at once'}`;
+    case 'drain': {
+      const had = step.servers.length === 1 ? 'it has finished what it had' : 'they have finished what they had';
+      if (!isRoute(context, step.to)) return `take ${namesText(step.servers)} out of rotation until ${had}`;
+      return step.servers.length === 1
+        ? `wait until ${namesText(step.servers)} has finished what it had`
+        : `wait until ${namesText(step.servers)} have finished what they had`;
+    }
     case 'restore': {
-      return `restore ${context.before[step.server] ?? ''} on ${step.server}`;
+      const versions = [...new Set(step.servers.map((server) => context.before[server] ?? ''))];
+      return `restore ${versions.join(', ')} on ${namesText(step.servers)}`;
     }
     case 'rejoin':
       return sameServers(step.to, topology.servers)
         ? `traffic to ${step.to.length === 2 ? 'both' : 'all'}`
-        : `${step.server} into rotation`;
+        : `${namesText(step.servers)} into rotation`;
     case 'done':
       return 'nothing';
   }
@@ -414,7 +446,7 @@ function stateLines(release: ReleaseStatus, now: Date, paint: Paint): string[] {
 function milestoneLines(release: ReleaseStatus, paint: Paint): string[] {
   const { icons } = paint;
   const group = (label: string, mark: Milestone['mark'], icon: string, colour: (text: string) => string) => {
-    const names = release.milestones.filter((milestone) => milestone.mark === mark).map(({ name }) => name);
+    const names = foldedMilestones(release.milestones, mark);
     return names.length === 0
       ? []
       : labelled(label, [names.map((name) => `${colour(icon)} ${name}`).join('  ')], paint);
@@ -428,12 +460,53 @@ function milestoneLines(release: ReleaseStatus, paint: Paint): string[] {
   ];
 }
 
+/** With more waves than this, those that are done and those to come are one word each. */
+const MOST_WAVES_SHOWN = 4;
+
+/** The milestones of one mark. Of a long release, whole waves are counted; those of the wave in hand are named. */
+function foldedMilestones(milestones: readonly Milestone[], mark: Milestone['mark']): string[] {
+  const waves = new Set(milestones.flatMap(({ wave }) => wave ?? []));
+  const marked = milestones.filter((milestone) => milestone.mark === mark);
+  if (waves.size <= MOST_WAVES_SHOWN) return marked.map(({ name }) => name);
+  const isWhole = (wave: number) => milestones.every((other) => other.wave !== wave || other.mark === mark);
+  const names: { text: string; wave: number | null }[] = [];
+  for (const { name, wave } of marked) {
+    const whole = wave !== null && isWhole(wave) ? wave : null;
+    if (whole === null) names.push({ text: name, wave: null });
+    else if (names.at(-1)?.wave !== whole) names.push({ text: '', wave: whole });
+  }
+  const told: string[] = [];
+  for (const [index, { text, wave }] of names.entries()) {
+    if (wave === null) told.push(text);
+    else if (index === 0 || names[index - 1]?.wave === null) {
+      let last = index;
+      while (names[last + 1]?.wave !== null && names[last + 1] !== undefined) last += 1;
+      const to = names[last]?.wave ?? wave;
+      told.push(to === wave ? `wave ${wave}` : `waves ${wave} to ${to}`);
+    }
+  }
+  return told;
+}
+
+/** With more servers than this, those that are alike share a line. */
+const MOST_SERVERS_SHOWN = 8;
+
 function serverLines(release: ReleaseStatus, paint: Paint): string[] {
   const header = ['SERVER', 'TRAFFIC', 'VERSION'].map((text): Cell => ({ text, paint: paint.dim }));
-  return table([
-    header,
-    ...release.servers.map((server) => [server.name, trafficCell(server, paint), versionCell(server, paint)]),
-  ]);
+  const alike = new Map<string, ServerStatus[]>();
+  for (const server of release.servers) {
+    const { name, ...rest } = server;
+    const key = release.servers.length > MOST_SERVERS_SHOWN ? JSON.stringify(rest) : name;
+    alike.set(key, [...(alike.get(key) ?? []), server]);
+  }
+  const rows = [...alike.values()].flatMap((servers) => {
+    const [server] = servers;
+    if (server === undefined) return [];
+    const count = servers.length > 1 ? `${servers.length}: ` : '';
+    const names = `${count}${namesText(servers.map(({ name }) => name))}`;
+    return [[names, trafficCell(server, paint), versionCell(server, paint)]];
+  });
+  return table([header, ...rows]);
 }
 
 function trafficCell({ traffic, drainWaived }: ServerStatus, paint: Paint): Cell {
@@ -445,6 +518,8 @@ function trafficCell({ traffic, drainWaived }: ServerStatus, paint: Paint): Cell
       return { text: `${icons.unsure} may be in rotation while switching`, paint: paint.yellow };
     case 'drained':
       return { text: `${icons.open} drained` };
+    case 'leftOut':
+      return { text: `${icons.open} left out of rotation, to be repaired`, paint: paint.yellow };
     case 'outOfRotation':
       return {
         text: `${icons.open} out of rotation, ${drainWaived ? 'its drain waived' : 'not proven drained'}`,

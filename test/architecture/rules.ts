@@ -61,7 +61,8 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
     mend: 'The parts of the world do not know of each other. Bring them together in src/effects.',
   },
   'src/config': {
-    imports: ['src/config', 'src/errors.ts', 'src/views/nearest.ts', 'node:', 'zod', 'yaml'],
+    // Which routes and state names a fleet needs is the chart's to say; the config is judged by it.
+    imports: ['src/config', 'machines', 'src/errors.ts', 'src/views/nearest.ts', 'node:', 'zod', 'yaml'],
     types: ['src/hosts'],
     mend: 'The config is read and judged, never acted on. Act in src/effects.',
   },
@@ -187,7 +188,7 @@ export const ONLY_IN: readonly { what: string; where: readonly string[]; mend: s
 ];
 
 /** Files that `flow status` and `flow why` load. XState is most of what starting up would cost, so they do without. */
-export const WITHOUT_XSTATE: readonly string[] = ['topology', 'guards', 'contract', 'events', 'rollback'].map(
+export const WITHOUT_XSTATE: readonly string[] = ['topology', 'guards', 'contract', 'events', 'rollback', 'routes'].map(
   (name) => `machines/${name}.ts`,
 );
 

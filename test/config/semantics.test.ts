@@ -28,14 +28,14 @@ describe('servers', () => {
     );
   });
 
-  it('are two, because that is what the chart can release', () => {
+  it('are at least two: one is published while another serves', () => {
     expect(issuesOf([], 'servers: {}')).toEqual([
       'servers: expected the servers to release, each with its address; there is none',
     ]);
     expect(issuesOf([], named('app1'))).toEqual([
-      expect.stringMatching(/^servers: expected two servers; here stands 1\./),
+      expect.stringMatching(/^servers: expected at least two servers; here stands 1\./),
     ]);
-    expect(issuesOf([], named('a1', 'a2', 'a3'))).toEqual([expect.stringMatching(/here stands 3\./)]);
+    expect(issuesOf([], named('a1', 'a2', 'a3'))).toEqual([]);
   });
 
   it('have addresses of their own, and the test server is none of them', () => {
@@ -46,6 +46,92 @@ describe('servers', () => {
     expect(issuesOf([], SERVERS, 'test: { address: "a:2", name: App-1 }')).toEqual([
       expect.stringMatching(/^test\.address: .* is that of servers\.app2 too/),
       'test.name: expected a name that no production server has; here stands "App-1"',
+    ]);
+  });
+});
+
+describe('server names', () => {
+  it.each([
+    [['end', 'back-end'], /^servers\.back-end: .* would share drainingBackEnd with end$/],
+    [['all', 'app1'], /^servers\.all: /],
+    [['app1', 'wave2'], /^servers\.wave2: .* would share wave2Drained with the name of a wave$/],
+  ])('give their steps names of their own: %j', (names, expected) => {
+    expect(issuesOf([], named(...names))).toEqual(expect.arrayContaining([expect.stringMatching(expected)]));
+  });
+
+  it('may begin as a state does', () => {
+    expect(issuesOf([], named('asking', 'drain', 'publishing'))).toEqual([]);
+  });
+});
+
+describe('waves', () => {
+  const four = named('a', 'b', 'c', 'd');
+  const of = (...lines: string[]) => issuesOf(lines, four);
+
+  it.each([
+    'waves: [1, 25%, 100%]',
+    'waves: [[a], [b, c], [d]]',
+    'waves: [[c], 50%]',
+    'waves: [{ servers: [a], soak: 30m }, { servers: 50%, soak: 5m }]',
+    'waves: [2]',
+  ])('are lists, counts or shares: %s', (line) => {
+    expect(of(line)).toEqual([]);
+  });
+
+  it('hold every server once, by its name', () => {
+    expect(of('waves: [[a], [b, e], [c, d]]')).toEqual([
+      'waves[1][1]: expected the name of a server; here stands "e"; known: "a", "b", "c", "d"',
+    ]);
+    expect(of('waves: [[a], [b, a], [c, d]]')).toEqual([
+      'waves[1][1]: expected each server in one wave; "a" stands twice',
+    ]);
+    expect(of('waves: [[a], [b]]')).toEqual([
+      'waves: expected every server in a wave; "c", "d" are in none. Name them, or end with a size such as 25%',
+    ]);
+  });
+
+  it('are at least two', () => {
+    expect(of('waves: [[a, b, c, d]]', 'minimumHealthy: 1')).toEqual([
+      expect.stringMatching(/^waves: expected at least two waves/),
+    ]);
+  });
+
+  it('leave the load what it needs', () => {
+    expect(of('waves: [[a], [b, c, d]]')).toEqual([
+      'waves[1]: expected at most 2 servers in a wave, because the load needs 2 of 4 (minimumHealthy); wave 2 has 3',
+    ]);
+    expect(of('waves: [1, 3]')).toEqual([expect.stringMatching(/^waves\[1\]: expected at most 2 servers in a wave/)]);
+    expect(of('waves: [[a], [b, c, d]]', 'minimumHealthy: 25%')).toEqual([]);
+    expect(of('minimumHealthy: 100%')).toEqual([
+      'minimumHealthy: expected less than all 4 servers, or none could leave the rotation; here stand 4',
+    ]);
+  });
+
+  it('are exclusive only where the first wave carries the load', () => {
+    expect(of('cutover: exclusive')).toEqual([
+      expect.stringMatching(/^cutover: expected a first wave that carries the load alone.*"a" is 1\. Make the first/),
+    ]);
+    expect(of('cutover: exclusive', 'minimumHealthy: 1')).toEqual([]);
+    expect(of('cutover: exclusive', 'waves: [[a, b], [c, d]]')).toEqual([]);
+    expect(of('cutover: exclusive', 'waves: [[a, b, c], [d]]')).toEqual([
+      expect.stringMatching(/^waves\[0\]: expected a first wave without which the others carry the load/),
+    ]);
+  });
+
+  it.each(['waves: [0]', 'waves: [150%]', 'waves: [app 1]', 'minimumHealthy: 0%'])('are sizes: %s is none', (line) => {
+    expect(of(line)).toEqual([expect.stringMatching(/a number of servers, or a share of them such as 25%/)]);
+  });
+});
+
+describe('the pre-release proxy', () => {
+  it('has something to check, and a route to the first wave alone', () => {
+    expect(issuesOf(['preview: { checks: [] }'])).toEqual([expect.stringMatching(/^preview\.checks: /)]);
+    const nginx = 'nginx: { dir: /opt/pre, routes: [{ servers: [app2], branch: x }] }';
+    expect(issuesOf([`preview: { ${nginx}, checks: [{ http: "http://pre/{server}" }] }`])).toEqual([
+      'preview.nginx.routes: expected a route for only "app1", which is looked at through it; there is none',
+    ]);
+    expect(issuesOf(['preview: { checks: [{ run: "check {serve}" }] }'])).toEqual([
+      expect.stringMatching(/^preview\.checks\[0\]\.run: .*did you mean \{server\}/),
     ]);
   });
 });

@@ -6,6 +6,7 @@ import { initialTransition, transition } from 'xstate';
 import type { DrainEvidence, EffectName, ReleaseInput, SoakEvidence, SwitchEvidence } from '../../machines/contract.ts';
 import type { Facts, ReleaseEvent } from '../../machines/events.ts';
 import { createReleaseMachine, machineId, type ReleaseMachine } from '../../machines/release.ts';
+import type { Topology } from '../../machines/topology.ts';
 import { parseConfig } from '../../src/config/load.ts';
 import type { Config } from '../../src/config/schema.ts';
 import { stood } from '../../src/release/standing.ts';
@@ -20,12 +21,24 @@ const TICK_MS = 10_000;
 const TESTED = 'abc1234567890';
 
 /** The runbook's config, with more lines where a test needs them. */
-function configOf(servers: readonly string[], ...lines: string[]): Config {
-  const named = servers.map((name, index) => `${name}: { address: "10.0.0.${index + 1}:80" }`).join(', ');
+function configOf({ servers, cutover, waves }: Topology, ...lines: string[]): Config {
+  const way = [
+    `cutover: ${cutover}`,
+    'minimumHealthy: 1',
+    ...(waves === undefined ? [] : [`waves: ${JSON.stringify(waves)}`]),
+  ];
+  const named = servers
+    .map((name, index) => `${name}: { address: "10.0.${index < 8 ? 0 : 1}.${index + 1}:80" }`)
+    .join(', ');
   const result = parseConfig(
-    ['version: 1', 'project: quickpay', `servers: { ${named} }`, 'test: { address: "10.0.0.9:80" }', ...lines].join(
-      '\n',
-    ),
+    [
+      'version: 1',
+      'project: quickpay',
+      `servers: { ${named} }`,
+      'test: { address: "10.0.0.9:80" }',
+      ...way,
+      ...lines,
+    ].join('\n'),
   );
   if ('issues' in result) throw new Error(JSON.stringify(result.issues));
   return result.config;
@@ -34,7 +47,13 @@ function configOf(servers: readonly string[], ...lines: string[]): Config {
 interface Pending {
   id: string;
   src: EffectName;
-  input: { to?: string[]; lost?: string[]; server?: string; version?: string };
+  input: {
+    to?: string[];
+    lost?: string[];
+    server?: string;
+    servers?: { server: string; version: string }[];
+    version?: string;
+  };
 }
 
 const switchedTo = (servers: string[]): SwitchEvidence => ({
@@ -72,6 +91,17 @@ const observed: SoakEvidence = {
   note: '',
 };
 
+const published = (server: string | undefined, version: string | undefined) => ({
+  server,
+  version,
+  exitStatus: 0,
+  seconds: 8,
+  healthySeconds: 1,
+  health: '200',
+  job: '',
+  printed: '',
+});
+
 /** The good end of a step. */
 function goodEnd({ src, input }: Pending): { outcome: string } & Record<string, unknown> {
   const to = input.to ?? [];
@@ -93,16 +123,17 @@ function goodEnd({ src, input }: Pending): { outcome: string } & Record<string, 
     case 'goLive':
       return end(drained(to, true));
     case 'publish':
+      return end(published(input.server, input.version));
+    case 'publishWave':
       return end({
-        server: input.server,
-        version: input.version,
-        exitStatus: 0,
-        seconds: 8,
-        healthySeconds: 1,
-        health: '200',
-        job: '',
-        printed: '',
+        results: (input.servers ?? []).map(({ server, version }) => ({
+          server,
+          outcome: 'done',
+          evidence: published(server, version),
+        })),
       });
+    case 'preview':
+      return end({ previewed: input.servers ?? [], through: null, checks: [] });
     case 'soak':
       return { outcome: 'good', evidence: observed };
     case 'moveTraffic':
@@ -132,8 +163,7 @@ export class Play {
 
   constructor(input: Partial<ReleaseInput> = {}, ...configLines: string[]) {
     const topology = input.topology ?? TOPOLOGY;
-    // The config does not take a larger fleet yet; the chart does.
-    this.#config = configOf(topology.servers.slice(0, 2), ...configLines);
+    this.#config = configOf(topology, ...configLines);
     this.#machine = createReleaseMachine(topology);
     [this.#snapshot] = initialTransition(this.#machine, {
       id: 'r-0001',
@@ -194,7 +224,7 @@ export class Play {
   /** Ends the step that is under way, well or with the given output. */
   end(output?: { outcome: string }): this {
     const pending = this.#pending();
-    const event = output?.outcome === 'ask' ? 'asked' : 'done';
+    const event = output?.outcome === 'ask' || output?.outcome === 'partial' ? 'asked' : 'done';
     const sent = { type: `xstate.done.actor.${pending.id}`, output: output ?? goodEnd(pending), actorId: pending.id };
     return this.#step(sent, event, { seconds: 10 });
   }
@@ -206,8 +236,8 @@ export class Play {
   }
 
   /** Goes on with NEXT and good ends until this state. Throws when it is never met. */
-  until(state: string): this {
-    for (let left = 60; left > 0; left -= 1) {
+  until(state: string, most = 60): this {
+    for (let left = most; left > 0; left -= 1) {
       if (this.state === state) return this;
       if (this.#snapshot.status !== 'active') break;
       if (Object.keys(this.#snapshot.children).length > 0) this.end();

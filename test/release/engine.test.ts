@@ -54,6 +54,8 @@ function effects(only: Partial<Effects>): Effects {
     undoTagging: refuse,
     drain: refuse,
     publish: refuse,
+    publishWave: refuse,
+    preview: refuse,
     goLive: refuse,
     soak: refuse,
     moveTraffic: refuse,

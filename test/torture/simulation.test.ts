@@ -10,7 +10,7 @@ import { Engine } from '../../src/release/engine.ts';
 import type { ReleaseDocument } from '../../src/store/document.ts';
 import { type Edge, TOPOLOGY, walk } from '../machines/walk.ts';
 import { machineId } from '../../machines/release.ts';
-import { live } from './simulation/life.ts';
+import { live, type Options } from './simulation/life.ts';
 import { drawn } from './simulation/effects.ts';
 import { PowerCut } from './simulation/world.ts';
 import { FULL, report } from './report.ts';
@@ -22,12 +22,32 @@ const POLICIES = [
   { kind: 'rollback', restore: 'auto', onBad: 'hold' },
 ] as const;
 
+/** The runbook's two servers, and fleets in the ways they can be released. */
+const FLEETS: Pick<Options, 'topology' | 'serving'>[] = [
+  {},
+  { topology: { servers: ['app1', 'app2', 'app3'], cutover: 'rolling', minimumHealthy: 2, preview: true } },
+  {
+    topology: {
+      servers: ['a', 'b', 'c', 'd', 'e'],
+      cutover: 'rolling',
+      waves: [['a'], ['b', 'c'], ['d', 'e']],
+      minimumHealthy: 3,
+    },
+  },
+  { topology: { servers: ['a', 'b', 'c'], cutover: 'exclusive', waves: [['a'], ['b', 'c']] } },
+  { topology: { servers: ['app1', 'app2'], cutover: 'exclusive' }, serving: ['app2'] },
+  {
+    topology: { servers: ['c', 'a', 'b'], cutover: 'rolling', waves: [['c'], ['a'], ['b']], minimumHealthy: 1 },
+    serving: ['a', 'b'],
+  },
+];
+
 test('a release that is cut once, at each of its moments, ends as the one that is not', async () => {
   let cuts = 0;
-  const seeds = FULL ? 40 : 4;
+  const seeds = FULL ? 42 : 6;
   for (const policy of POLICIES) {
     for (let seed = 1; seed <= seeds; seed++) {
-      const options = { ...policy, seed, trouble: seed % 4 === 0 ? 0 : 0.3 };
+      const options = { ...policy, ...FLEETS[seed % FLEETS.length], seed, trouble: seed % 4 === 0 ? 0 : 0.3 };
       const whole = await live(options);
       expect(whole.world.broken).toEqual([]);
       for (let at = 1; at <= whole.moments; at++) {
@@ -50,7 +70,8 @@ test('random releases that are cut again and again break no rule, and end as tho
   const startedAt = performance.now();
   for (let seed = SEED; seed < SEED + walks; seed++) {
     const policy = POLICIES[seed % POLICIES.length] ?? POLICIES[0];
-    const options = { ...policy, seed, trouble: drawn(seed, 'trouble') * 0.5 };
+    const fleet = FLEETS[Math.floor(drawn(seed, 'fleet') * FLEETS.length)];
+    const options = { ...policy, ...fleet, seed, trouble: drawn(seed, 'trouble') * 0.5 };
     const share = drawn(seed, 'cuts') * 0.3;
     const life = await live({ ...options, cuts: (moment) => drawn(seed, 'cut', moment) < share });
     expect(life.world.broken, `seed ${seed}`).toEqual([]);
@@ -73,7 +94,7 @@ test('random releases that are cut again and again break no rule, and end as tho
 }, 300_000);
 
 describe('every transition that can be reached', () => {
-  const { edges, machine } = walk();
+  const { edges, machine } = walk({ persist: true });
   const restore = (snapshot: unknown) =>
     createActor(machine, { snapshot: snapshot as never, input: {} as never }).getSnapshot();
   // The quick form takes one of each kind: from where, by what, to where.

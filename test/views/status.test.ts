@@ -203,9 +203,9 @@ describe('the status', () => {
   it('leaves out the tests of a release that goes back to a tag', () => {
     const play = new Play({ kind: 'rollback', version: 'v1.3.6' });
     expect(viewOf(play).release?.milestones.slice(0, 3)).toEqual([
-      { name: 'planned', mark: 'skipped' },
-      { name: 'tested', mark: 'skipped' },
-      { name: 'tagged', mark: 'active' },
+      { name: 'planned', wave: null, mark: 'skipped' },
+      { name: 'tested', wave: null, mark: 'skipped' },
+      { name: 'tagged', wave: null, mark: 'active' },
     ]);
     expect(textOf(play)).toContain('tagged: the tag v1.3.6 is there from before; production is untouched\n');
   });
@@ -321,7 +321,15 @@ describe('the steps of a rollback', () => {
 
   it('name every server of a larger fleet, and end', () => {
     const steps = rollbackSteps(contextOf(new Play({ topology: THREE }).until('blueEastPublished')));
-    expect(steps.slice(0, 2)).toEqual(['traffic to app3 at once', 'wait until app1 has finished what it had']);
+    // The last wave first, so that the routes that are needed are those of the way forward.
+    expect(steps).toEqual([
+      'traffic to app3 at once',
+      'restore v1.3.7 on blue-east',
+      'blue-east into rotation',
+      'wait until app1 has finished what it had',
+      'restore v1.3.7 on app1',
+      'traffic to all',
+    ]);
     expect(steps.at(-1)).toBe('traffic to all');
   });
 

@@ -2,7 +2,7 @@
  * The effects of the simulation: they do to the simulated world, moment by moment, what the real ones do to the real one, and ask
  * for the same conditions before they act. How each try of a step ends is drawn from the seed, and is the same in every life.
  */
-import type { Choice, EffectInput, SwitchEvidence } from '../../../machines/contract.ts';
+import type { Choice, EffectInput, PublishEvidence, ServerResult, SwitchEvidence } from '../../../machines/contract.ts';
 import { sameServers } from '../../../machines/topology.ts';
 import type { EffectTools, Effects } from '../../../src/effects/effect.ts';
 import { StepError } from '../../../src/errors.ts';
@@ -113,7 +113,7 @@ export function simulatedEffects(world: SimulatedWorld, fate: Fate, moments: Mom
       assertSafe();
       pass(input, 'before the job', tools);
     }
-    const end = endOf(input, 'job', 'done', 'failedBefore', 'failedAfter');
+    const end = endOf(input, `job${server}`, 'done', 'failedBefore', 'failedAfter');
     const was = server === 'test' ? world.testServer : (world.servers[server]?.version ?? null);
     const becomes = end === 'failedBefore' ? was : end === 'failedAfter' ? null : version;
     world.run(id, server, version, { status: end === 'done' ? 0 : 1, becomes }, waived);
@@ -130,6 +130,30 @@ export function simulatedEffects(world: SimulatedWorld, fate: Fate, moments: Mom
       sameServers(world.workers.route, serving) &&
       (drainWaived || world.left(switched) === 0);
     if (!safe) throw new StepError('IN_ROTATION', 'unsafe', 'not out of rotation');
+  };
+  /** One server, as the real effect does it; `of` tells the draws of several apart. */
+  const publishOne = (input: EffectInput<'publish'>, of: string, tools: EffectTools): PublishEvidence | 'lost' => {
+    const { server, version } = input;
+    if (input.mode === 'run') {
+      const assertSafe = () => {
+        assertOutOfRotation(input);
+      };
+      const status = job(input, server, version, input.drainWaived, assertSafe, tools);
+      if (endOf(input, `seen${of}`, 'watched', 'lost') === 'lost') return 'lost';
+      if (status !== 0) throw new StepError('PUBLISH_FAILED', 'rejected', 'publish');
+    }
+    if (input.mode === 'end') throw new StepError('PUBLISH_ENDED', 'rejected', 'ended');
+    if (world.servers[server]?.version !== version) throw new StepError('VERSION_DIFFERS', 'rejected', 'publish');
+    return {
+      server,
+      version,
+      exitStatus: 0,
+      seconds: 1,
+      healthySeconds: 0,
+      health: '200',
+      job: `${input.step}.${input.attempt}`,
+      printed: '',
+    };
   };
   const move = (input: EffectInput<'moveTraffic'>, tools: EffectTools) => ({
     outcome: 'done' as const,
@@ -200,40 +224,42 @@ export function simulatedEffects(world: SimulatedWorld, fate: Fate, moments: Mom
       return { outcome: 'ask', evidence, question };
     }),
     publish: act((input: EffectInput<'publish'>, tools) => {
-      const { server, version } = input;
+      const ended = publishOne(input, '', tools);
+      if (ended !== 'lost') return { outcome: 'done', evidence: ended };
       const restoring = input.step.startsWith('restoring');
-      const asks = (kind: 'jobLost' | 'jobSilent', ...names: string[]) => ({
-        outcome: 'ask' as const,
-        question: { id: `${kind}.${input.step}.${input.attempt}`, kind, text: '', choices: choices(...names) },
-      });
-      if (input.mode === 'run') {
-        const status = job(
-          input,
-          server,
-          version,
-          input.drainWaived,
-          () => {
-            assertOutOfRotation(input);
-          },
-          tools,
-        );
-        const seen = endOf(input, 'seen', 'watched', 'lost');
-        if (seen === 'lost') return asks('jobLost', 'worked', 'again', ...(restoring ? [] : ['rollback']));
-        if (status !== 0) throw new StepError('PUBLISH_FAILED', 'rejected', 'publish');
+      const names = ['worked', 'again', ...(restoring ? [] : ['rollback'])];
+      const id = `jobLost.${input.step}.${input.attempt}`;
+      return { outcome: 'ask', question: { id, kind: 'jobLost', text: '', choices: choices(...names) } };
+    }),
+    publishWave: act((input: EffectInput<'publishWave'>, tools) => {
+      const { servers, ...rest } = input;
+      const results: ServerResult[] = [];
+      for (const one of servers) {
+        const { server } = one;
+        const isStarted = world.jobs.has(`${input.release.id}/${server}/${input.step}.${input.attempt}`);
+        if (results.some(({ outcome }) => outcome !== 'done') && !isStarted) {
+          results.push({ server, outcome: 'held', message: '' });
+          continue;
+        }
+        try {
+          const ended = publishOne({ ...rest, ...one }, server, tools);
+          results.push(
+            ended === 'lost' ? { server, outcome: 'lost', message: '' } : { server, outcome: 'done', evidence: ended },
+          );
+        } catch (error) {
+          if (!(error instanceof StepError) || tools.signal.aborted) throw error;
+          if (error.kind === 'unsafe' && results.every(({ outcome }) => outcome === 'held')) throw error;
+          results.push({ server, outcome: error.kind === 'unsafe' ? 'held' : 'failed', message: error.message });
+        }
       }
-      if (input.mode === 'end') throw new StepError('PUBLISH_ENDED', 'rejected', 'ended');
-      if (world.servers[server]?.version !== version) throw new StepError('VERSION_DIFFERS', 'rejected', 'publish');
-      const evidence = {
-        server,
-        version,
-        exitStatus: 0,
-        seconds: 1,
-        healthySeconds: 0,
-        health: '200',
-        job: `${input.step}.${input.attempt}`,
-        printed: '',
-      };
-      return { outcome: 'done', evidence };
+      const isDone = results.every(({ outcome }) => outcome === 'done');
+      return { outcome: isDone ? 'done' : 'partial', evidence: { results } };
+    }),
+    preview: act((input: EffectInput<'preview'>, tools) => {
+      pass(input, 'looking', tools);
+      if (endOf(input, 'preview', 'passes', 'fails') === 'fails')
+        throw new StepError('PREVIEW_FAILED', 'rejected', 'preview');
+      return { outcome: 'done', evidence: { previewed: input.servers, through: null, checks: [] } };
     }),
     goLive: act((input: EffectInput<'goLive'>, tools) => {
       const switched = switchTo(input, tools);

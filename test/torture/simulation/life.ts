@@ -6,6 +6,7 @@
 import type { ReleaseInput } from '../../../machines/contract.ts';
 import type { ReleaseEvent } from '../../../machines/events.ts';
 import { eventsOf } from '../../../machines/guards.ts';
+import { minimumOf } from '../../../machines/topology.ts';
 import { Engine, firstDocument } from '../../../src/release/engine.ts';
 import type { ReleaseDocument } from '../../../src/store/document.ts';
 import type { ReleaseFile } from '../../../src/store/release-file.ts';
@@ -32,13 +33,19 @@ export interface Options extends Fate {
   kind?: ReleaseInput['kind'];
   restore?: ReleaseInput['restore'];
   onBad?: ReleaseInput['onBad'];
+  /** Default: the runbook's two servers. */
+  topology?: ReleaseInput['topology'];
+  /** The servers in rotation when it starts; the others run something that nobody trusts. Default: all. */
+  serving?: string[];
   /** Whether the driver dies at the n-th moment, counted over all lives. */
   cuts?: (moment: number) => boolean;
 }
 
 /** Carries a release to its end. Throws when it does not end, or when the engine does what it must not. */
 export async function live(options: Options): Promise<Life> {
-  const world = new SimulatedWorld(TOPOLOGY.servers, 'v1');
+  const { topology = TOPOLOGY } = options;
+  const { serving = topology.servers } = options;
+  const world = new SimulatedWorld(topology.servers, 'v1', serving);
   const { kind = 'release', restore = 'auto', onBad = 'rollback', cuts = () => false } = options;
   if (kind === 'rollback') {
     world.tags.add('v2');
@@ -58,10 +65,11 @@ export async function live(options: Options): Promise<Life> {
     id: 'r-0001',
     kind,
     version: 'v2',
-    topology: TOPOLOGY,
-    before: { app1: 'v1', app2: 'v1' },
+    topology,
+    before: Object.fromEntries(topology.servers.map((server) => [server, 'v1'] as const)),
     restore,
     onBad,
+    serving,
   };
   let disk = firstDocument(input, { project: 'p', by: BY, config: { file: 'f', hash: 'h', pinned: {} } }, clock);
   const states = [disk.snapshot.value];
@@ -82,6 +90,9 @@ export async function live(options: Options): Promise<Life> {
         disk = next;
         bytes = '';
         states.push(disk.snapshot.value);
+        const { rollback, leftOut } = next.snapshot.context;
+        // What the operator gave up on the way back the load has to do without.
+        world.minimum = rollback !== null && leftOut.length > 0 ? 1 : minimumOf(topology);
         moments.pass('after the commit');
         data = next;
       },

@@ -45,6 +45,8 @@ export class SimulatedWorld {
   finishing: Workers[] = [];
   readonly tags = new Set<string>();
   readonly pushed = new Set<string>();
+  /** How many servers the load needs. All are healthy here, so that even a rollback always has them. */
+  minimum = 1;
   testing: string | null = null;
   testServer: string | null = null;
   readonly jobs = new Map<string, SimulatedJob>();
@@ -53,10 +55,13 @@ export class SimulatedWorld {
   readonly broken: string[] = [];
   #pid = 1;
 
-  constructor(names: readonly string[], version: string) {
-    this.servers = Object.fromEntries(names.map((name) => [name, { version, healthy: true }]));
-    this.tree = [...names];
-    this.workers = { pid: this.#pid, route: [...names] };
+  /** `serving`: in rotation; the others run a version of which nobody knows anything good. */
+  constructor(names: readonly string[], version: string, serving: readonly string[] = names) {
+    this.servers = Object.fromEntries(
+      names.map((name) => [name, { version: serving.includes(name) ? version : 'v0-bad', healthy: true }]),
+    );
+    this.tree = [...serving];
+    this.workers = { pid: this.#pid, route: [...serving] };
     this.tags.add(version);
     this.pushed.add(version);
   }
@@ -68,7 +73,11 @@ export class SimulatedWorld {
     for (const name of this.tree) {
       if ((this.servers[name]?.version ?? null) === null)
         this.broken.push(`${name} went into rotation while nobody can say what it runs`);
+      if (this.servers[name]?.version === 'v0-bad')
+        this.broken.push(`${name} went into rotation with what nobody trusts`);
     }
+    if (this.tree.length < this.minimum)
+      this.broken.push(`${this.tree.length} servers went live, of ${this.minimum} needed`);
     this.#pid += 1;
     this.finishing = before;
     this.workers = { pid: this.#pid, route: [...this.tree] };
