@@ -4,8 +4,8 @@
  */
 import { nextGuards } from '../../machines/guards.ts';
 import { createReleaseMachine } from '../../machines/release.ts';
-import { FINAL_STATES, type Topology, wavesOf } from '../../machines/topology.ts';
-import { type StateKind, stateOf } from '../views/states.ts';
+import { FINAL_STATES, type Topology, type Wave, wavesOf } from '../../machines/topology.ts';
+import { namesText, type StateKind, stateOf } from '../views/states.ts';
 import type { ChartEdge, ChartLane, ChartNode, ChartPicture } from './wire.ts';
 
 const PREPARING: readonly StateKind[] = [
@@ -26,11 +26,16 @@ const ON_A_WAVE: readonly StateKind[] = [
   'publishing',
   'askingPublish',
   'published',
+  'previewing',
+  'previewed',
   'goingLive',
   'live',
   'verifying',
   'askingSoak',
   'verified',
+  'soaking',
+  'askingWaveSoak',
+  'waveLive',
 ];
 
 /** The chart of a topology. Throws when the topology has fewer than two servers. */
@@ -66,32 +71,46 @@ function lanesOf(topology: Topology): ChartLane[] {
   const { servers } = topology;
   return [
     { id: 'preparing', title: 'Test and tag', servers: [], kind: 'preparing' },
-    ...wavesOf(topology).map(
-      ({ server }, index): ChartLane => ({ id: waveLane(index), title: server, servers: [server], kind: 'wave' }),
-    ),
+    ...wavesOf(topology).map((wave): ChartLane => {
+      const names = wave.servers.length === 1 ? '' : ` (${namesText(wave.servers)})`;
+      return { id: waveLane(wave.index), title: `${nameOf(wave)}${names}`, servers: wave.servers, kind: 'wave' };
+    }),
     { id: 'finishing', title: 'All live', servers, kind: 'finishing' },
     { id: 'returning', title: 'The way back', servers: [], kind: 'returning' },
   ];
 }
+
+/** A wave of one server is called as the server is. */
+const nameOf = ({ servers, lower }: Wave): string => (servers.length === 1 ? (servers[0] ?? lower) : lower);
 
 const waveLane = (index: number): string => `wave${index + 1}`;
 
 function nodeOf(id: string, topology: Topology): ChartNode {
   const known = stateOf(id, topology);
   if (known === null) throw new Error(`the chart has a state ${id} that has no words`);
-  const { kind: what, server } = known;
-  const wave = wavesOf(topology).findIndex((candidate) => candidate.server === server);
+  const { kind: what, wave: index } = known;
+  const wave = index === null ? undefined : wavesOf(topology)[index];
   const lane = PREPARING.includes(what)
     ? 'preparing'
     : FINISHING.includes(what)
       ? 'finishing'
-      : ON_A_WAVE.includes(what) && wave !== -1
-        ? waveLane(wave)
+      : ON_A_WAVE.includes(what) && wave !== undefined
+        ? waveLane(wave.index)
         : 'returning';
-  return { id, lane, server, what, shape: shapeOf(id, what) };
+  return { id, lane, server: wave === undefined ? '' : nameOf(wave), what, shape: shapeOf(id, what) };
 }
 
-const MILESTONES: readonly StateKind[] = ['planned', 'tested', 'tagged', 'drained', 'published', 'live', 'verified'];
+const MILESTONES: readonly StateKind[] = [
+  'planned',
+  'tested',
+  'tagged',
+  'drained',
+  'published',
+  'previewed',
+  'live',
+  'verified',
+  'waveLive',
+];
 
 function shapeOf(id: string, what: StateKind): ChartNode['shape'] {
   if ((FINAL_STATES as readonly string[]).includes(id)) return 'end';

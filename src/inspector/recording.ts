@@ -24,7 +24,7 @@ export function recordingOf(document: ReleaseDocument, chart: ChartPicture): Rec
 }
 
 function framesOf(history: readonly HistoryEntry[], context: ReleaseContext): Frame[] {
-  const { topology, before, version } = context;
+  const { topology, before, version, serving } = context;
   let standing: Standings | null = null;
   let shown: Record<string, string> = {};
   return history.map((entry) => {
@@ -34,9 +34,10 @@ function framesOf(history: readonly HistoryEntry[], context: ReleaseContext): Fr
         before,
         version,
         runs: {},
-        routes: [topology.servers],
+        routes: [serving],
         drained: [],
         drainWaived: [],
+        leftOut: [],
       };
       standing = { ...known, ...entry.stood, runs: { ...known.runs, ...entry.stood.runs } };
     }

@@ -23,7 +23,7 @@ export interface ChartNode {
   /** The state's name. */
   id: string;
   lane: string;
-  /** The server it is about; '' where it is about none. */
+  /** The wave it is about, called as its server where it has one; '' where it is about none. */
   server: string;
   what: StateKind;
   /** How it is drawn: a milestone rests, a step works, a question asks, an end is final. */

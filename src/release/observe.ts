@@ -53,9 +53,8 @@ export function standBy(place: Place, current: () => ReleaseDocument): Bystander
       );
     },
     async texts() {
-      const job = jobAtWork(config, current());
-      if (job !== null && !sources.has(job)) {
-        sources.set(job, followLines(world.host, join(world.jobs, job, 'out'), 'beginning'));
+      for (const job of jobsAtWork(config, current())) {
+        if (!sources.has(job)) sources.set(job, followLines(world.host, join(world.jobs, job, 'out'), 'beginning'));
       }
       const polled = await Promise.all(
         [...sources].map(async ([source, lines]) => ({ source, ...(await lines.poll()) })),
@@ -74,15 +73,14 @@ export function standBy(place: Place, current: () => ReleaseDocument): Bystander
   };
 }
 
-/** The id of the job that the step of this moment runs; null where it runs none. */
-function jobAtWork(config: Config, { id, snapshot: { value: step, context } }: ReleaseDocument): string | null {
+/** The ids of the jobs that the step of this moment runs, or may run: of a wave one for each server. */
+function jobsAtWork(config: Config, { id, snapshot: { value: step, context } }: ReleaseDocument): string[] {
   const known = stateOf(step, context.topology);
-  const names: Partial<Record<string, string>> = {
-    testing: testServerSettings(config).name,
-    publishing: known?.server,
-    restoring: known?.server,
+  const names: Partial<Record<string, string[]>> = {
+    testing: [testServerSettings(config).name],
+    publishing: known?.servers ?? [],
+    restoring: known?.servers ?? [],
   };
-  const name = names[known?.kind ?? ''];
-  if (name === undefined) return null;
-  return jobId({ release: { id }, step, attempt: context.attempts[step] ?? 1, server: { name } });
+  const attempt = context.attempts[step] ?? 1;
+  return (names[known?.kind ?? ''] ?? []).map((name) => jobId({ release: { id }, step, attempt, server: { name } }));
 }

@@ -4,7 +4,7 @@ import type { Standing } from '../store/document.ts';
 
 /** What the replay needs to know of the servers after a commit; nothing where all is as it was. */
 export function stood(before: ReleaseContext | null, after: ReleaseContext): { stood?: Standing } {
-  const differs = (field: 'routes' | 'drained' | 'drainWaived') =>
+  const differs = (field: 'routes' | 'drained' | 'drainWaived' | 'leftOut') =>
     JSON.stringify(before?.[field]) !== JSON.stringify(after[field]);
   const runs = Object.fromEntries(Object.entries(after.runs).filter(([server, runs]) => before?.runs[server] !== runs));
   const now: Standing = {
@@ -12,6 +12,7 @@ export function stood(before: ReleaseContext | null, after: ReleaseContext): { s
     ...(differs('routes') ? { routes: after.routes } : {}),
     ...(differs('drained') ? { drained: after.drained } : {}),
     ...(differs('drainWaived') ? { drainWaived: after.drainWaived } : {}),
+    ...(differs('leftOut') ? { leftOut: after.leftOut } : {}),
   };
   return Object.keys(now).length === 0 ? {} : { stood: now };
 }

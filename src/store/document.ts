@@ -40,6 +40,7 @@ export interface Standing {
   routes?: ReleaseContext['routes'];
   drained?: ReleaseContext['drained'];
   drainWaived?: ReleaseContext['drainWaived'];
+  leftOut?: ReleaseContext['leftOut'];
 }
 
 /** The chart's snapshot as XState persists it; only what flow itself reads of it is spelled out. */

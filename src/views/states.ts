@@ -158,15 +158,19 @@ const returnMilestone = (state: string, context: ReleaseContext): string | null 
   ['revertingRoute', 'askingWorldMoved', 'reestablishingRoute'].includes(state) ? context.returnTo : null;
 
 /** What a server runs, as people call it: a tag, or words where there is none. */
-export function versionText(server: string, context: Pick<ReleaseContext, 'before' | 'version' | 'runs'>): string {
+export function versionText(
+  server: string,
+  context: Pick<ReleaseContext, 'before' | 'version' | 'runs'> & Partial<Pick<ReleaseContext, 'serving' | 'ranBefore'>>,
+): string {
   const before = context.before[server] ?? 'none';
+  const { serving, ranBefore } = context;
   switch (context.runs[server]) {
     case 'new':
       return context.version;
     case 'old':
       return before;
     default:
-      if (!context.serving.includes(server) && context.ranBefore[server] === undefined)
+      if (serving?.includes(server) === false && ranBefore !== undefined && ranBefore[server] === undefined)
         return 'unknown (it was out of rotation before)';
       return `unknown (${before} or ${context.version})`;
   }

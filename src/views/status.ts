@@ -169,8 +169,9 @@ function milestones({ snapshot, history }: ReleaseDocument): Milestone[] {
 /** What has to be known of a release to say how its servers stand. */
 export type Standings = Pick<
   ReleaseContext,
-  'topology' | 'before' | 'version' | 'runs' | 'routes' | 'drained' | 'drainWaived'
->;
+  'topology' | 'before' | 'version' | 'runs' | 'routes' | 'drained' | 'drainWaived' | 'leftOut'
+> &
+  Partial<Pick<ReleaseContext, 'serving' | 'ranBefore'>>;
 
 /** How one server stands. */
 export function serverStatus(name: string, context: Standings): ServerStatus {

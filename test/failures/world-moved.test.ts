@@ -97,9 +97,9 @@ failures('a world that moved', worldMovedRows, {
       return await on.flow('start', '--yes');
     },
     async mended(on) {
-      git(on.sandbox.nginxDir, 'switch', 'master');
-      nginx(on, '-s', 'reload');
-      expect((await on.flow('start', '--yes')).status).toBe(0);
+      expect((await on.flow('run', '--until', 'app1Live', '--yes')).status).toBe(0);
+      const { context } = on.document().snapshot;
+      expect([context.serving, context.routes]).toEqual([['app2'], [['app1']]]);
     },
   },
   serverRestarted: {

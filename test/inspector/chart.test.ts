@@ -4,10 +4,15 @@ import { createReleaseMachine } from '../../machines/release.ts';
 import { milestonesOf, type Topology } from '../../machines/topology.ts';
 import { chartOf } from '../../src/inspector/chart.ts';
 
-const topologies: Topology[] = [2, 3, 8].map((count) => ({
+const alone: Topology[] = [2, 3, 8].map((count) => ({
   servers: Array.from({ length: count }, (_, index) => `app${index + 1}`),
   cutover: 'exclusive',
 }));
+const topologies: Topology[] = [
+  ...alone,
+  { servers: ['app1', 'app2', 'app3'], cutover: 'rolling', preview: true },
+  { servers: ['app1', 'b', 'c', 'd'], cutover: 'rolling', waves: [['app1'], ['b', 'c'], ['d']] },
+];
 
 describe.each(topologies)('the chart of %j', (topology) => {
   const chart = chartOf(topology);

@@ -9,6 +9,7 @@ const TRAFFIC: Record<ServerStatus['traffic'], { sign: string; word: string }> =
   mayBeInRotation: { sign: '◐', word: 'being switched' },
   drained: { sign: '○', word: 'drained' },
   outOfRotation: { sign: '○', word: 'out of rotation' },
+  leftOut: { sign: '○', word: 'left out, to be repaired' },
 };
 const ROW = 54;
 const COMPACT_ABOVE = 8;
