@@ -186,42 +186,50 @@ test('looks at the new version through the pre-release proxy before any customer
 /** What the config, the chart's walk and a row of test/failures show of it as well. */
 const testThoroughly = ALL ? test : () => undefined;
 
-testThoroughly('begins with the server that a rollback left out, and brings a trusted version back to it', async () => {
-  on = await stage({ config: { rollback: { restore: 'hold' } } });
-  const { sandbox } = on;
-  await on.load();
-  const first = await on.start();
-  await on.walkTo(first, 'app1Live');
-  await on.send(first, { type: 'ROLLBACK', reason: 'it is bad' });
-  expect(first.engine.state).toBe('rolledBack');
-  expect(first.engine.context.routes).toEqual([['app2']]);
-  expect(await versions(on, ['app1', 'app2'])).toEqual(['v1.3.8', 'v1.3.7']);
+testThoroughly(
+  'begins with the server that a rollback left out, and brings a trusted version back to it',
+  async () => {
+    on = await stage({ config: { rollback: { restore: 'hold' } } });
+    const { sandbox } = on;
+    await on.load();
+    const first = await on.start();
+    await on.walkTo(first, 'app1Live');
+    await on.send(first, { type: 'ROLLBACK', reason: 'it is bad' });
+    expect(first.engine.state).toBe('rolledBack');
+    expect(first.engine.context.routes).toEqual([['app2']]);
+    expect(await versions(on, ['app1', 'app2'])).toEqual(['v1.3.8', 'v1.3.7']);
 
-  await sandbox.commitChange('Mend it');
-  const plan = await planRelease(on.place, { to: 'v1.3.9' });
-  expect(plan.warnings.join()).toContain('The release begins with app1; a rollback restores v1.3.7 there');
-  const second = await on.start({ to: 'v1.3.9' });
-  expect(second.engine.context.before).toEqual({ app1: 'v1.3.7', app2: 'v1.3.7' });
-  expect(second.engine.context.runs).toEqual({ app1: 'unknown', app2: 'old' });
-  await on.walkTo(second, 'app1Published');
-  expect(second.engine.context.routes).toEqual([['app2']]);
-  await on.walkTo(second, 'allLive');
-  const totals = await on.calm();
-  expect(totals.failed, JSON.stringify(totals.failures)).toBe(0);
-  expect(second.engine.context.routes).toEqual([['app1', 'app2']]);
-  expect(await versions(on, ['app1', 'app2'])).toEqual(['v1.3.9', 'v1.3.9']);
-}, 60_000);
+    await sandbox.commitChange('Mend it');
+    const plan = await planRelease(on.place, { to: 'v1.3.9' });
+    expect(plan.warnings.join()).toContain('The release begins with app1; a rollback restores v1.3.7 there');
+    const second = await on.start({ to: 'v1.3.9' });
+    expect(second.engine.context.before).toEqual({ app1: 'v1.3.7', app2: 'v1.3.7' });
+    expect(second.engine.context.runs).toEqual({ app1: 'unknown', app2: 'old' });
+    await on.walkTo(second, 'app1Published');
+    expect(second.engine.context.routes).toEqual([['app2']]);
+    await on.walkTo(second, 'allLive');
+    const totals = await on.calm();
+    expect(totals.failed, JSON.stringify(totals.failures)).toBe(0);
+    expect(second.engine.context.routes).toEqual([['app1', 'app2']]);
+    expect(await versions(on, ['app1', 'app2'])).toEqual(['v1.3.9', 'v1.3.9']);
+  },
+  60_000,
+);
 
-testThoroughly('does not begin with a server out of rotation where those that serve run no one version', async () => {
-  on = await stage({ servers: THREE });
-  const { sandbox } = on;
-  git(sandbox.projectDir, 'switch', '--quiet', '--detach', 'v1.3.6');
-  execFileSync('./publish.sh', ['app2'], { cwd: sandbox.projectDir, input: 'y\n', stdio: 'pipe' });
-  git(sandbox.projectDir, 'switch', '--quiet', 'develop');
-  git(sandbox.nginxDir, 'switch', '--quiet', 'without-app1');
-  await expect(planRelease(on.place, {})).rejects.toMatchObject({ code: 'FLEET_DEGRADED' });
-  await expect(planRelease(on.place, {})).rejects.toThrow(/app2; app3|no one known version/);
-}, 60_000);
+testThoroughly(
+  'does not begin with a server out of rotation where those that serve run no one version',
+  async () => {
+    on = await stage({ servers: THREE });
+    const { sandbox } = on;
+    git(sandbox.projectDir, 'switch', '--quiet', '--detach', 'v1.3.6');
+    execFileSync('./publish.sh', ['app2'], { cwd: sandbox.projectDir, input: 'y\n', stdio: 'pipe' });
+    git(sandbox.projectDir, 'switch', '--quiet', 'develop');
+    git(sandbox.nginxDir, 'switch', '--quiet', 'without-app1');
+    await expect(planRelease(on.place, {})).rejects.toMatchObject({ code: 'FLEET_DEGRADED' });
+    await expect(planRelease(on.place, {})).rejects.toThrow(/app2; app3|no one known version/);
+  },
+  60_000,
+);
 
 /** A second Nginx with the branches of the first, on a port of its own: no customer knows it. */
 async function secondNginx({ sandbox }: Stage, port: number): Promise<string> {
