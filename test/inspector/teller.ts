@@ -3,10 +3,13 @@ import { readFileSync } from 'node:fs';
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import type { Facts } from '../../machines/events.ts';
 import { chartOf } from '../../src/inspector/chart.ts';
 import { recordingOf } from '../../src/inspector/recording.ts';
 import type { Message } from '../../src/inspector/wire.ts';
+import { planOf } from '../../src/views/plan.ts';
 import { statusView } from '../../src/views/status.ts';
+import { whyView } from '../../src/views/verdicts.ts';
 import type { Play } from '../machines/documents.ts';
 
 /** Folder of the page, and its files. */
@@ -59,4 +62,19 @@ export function statusOf(play: Play): Message {
   const recording = recordingOf(document, chartOf(document.snapshot.context.topology));
   const view = statusView({ document, driver: null, live: null, now: play.now });
   return { type: 'status', status: view, recording, releases: [] };
+}
+
+/** What the inspector says of what can be sent; `change` makes the world differ from what the release believes. */
+export function nextOf(play: Play, change: (facts: Facts) => void = () => undefined): Message {
+  const { document } = play;
+  const facts = structuredClone(play.facts);
+  change(facts);
+  const { rev, events } = whyView({ document, event: null, facts });
+  const plan = Object.fromEntries(
+    (['NEXT', 'ROLLBACK'] as const).map((event) => [
+      event,
+      planOf(document, event).map(({ where, command, why }) => ({ on: where, command, does: why })),
+    ]),
+  );
+  return { type: 'next', next: { rev, at: play.now.toISOString(), events, plan, health: facts.servers } };
 }

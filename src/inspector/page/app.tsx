@@ -38,6 +38,14 @@ export function App({ model, isWall, send, step, live, open }: AppProps) {
     () => (shown === null ? null : <Chart shown={shown} room={room} />),
     [shown?.recording, shown?.frames.length, shown?.state, room],
   );
+  const output = useMemo(() => <Output printed={model.printed} />, [model.printed]);
+  const history = useMemo(
+    () =>
+      shown === null ? null : (
+        <History shown={shown} releases={model.releases} length={length} step={step} live={live} open={open} />
+      ),
+    [shown?.recording, shown?.index, shown?.isReplay, model.releases],
+  );
   const isStale = model.heardAt > 0 && Math.max(now, performance.now()) - model.heardAt > STALE_MS;
   const trouble = troubleOf(model, isStale);
   const release = model.status?.release ?? null;
@@ -86,10 +94,10 @@ export function App({ model, isWall, send, step, live, open }: AppProps) {
       {isWall ? null : (
         <>
           <Panel name="history" title="History">
-            <History shown={shown} releases={model.releases} length={length} step={step} live={live} open={open} />
+            {history}
           </Panel>
           <Panel name="output" title="Output and logs">
-            <Output printed={model.printed} />
+            {output}
           </Panel>
         </>
       )}

@@ -1,6 +1,7 @@
 /** The page's entry: takes the token out of the address, opens the line, and draws what is heard. */
 import { render } from 'preact';
 import { App } from './app.tsx';
+import type { SendAnswer, SendRequest } from '../wire.ts';
 import { openLine } from './connection.ts';
 import { EMPTY, heard, type Model, titleOf } from './model.ts';
 
@@ -56,35 +57,32 @@ setInterval(() => {
   line?.reattach();
 }, 500);
 
+// Always the same functions, so that a panel is drawn anew for what it shows and for nothing else.
+const actions = {
+  send: async (request: SendRequest): Promise<SendAnswer> =>
+    line === null ? { accepted: false, said: 'The page has no token.' } : await line.send(request),
+  step: (index: number): void => {
+    const recording = model.replay?.recording ?? model.recording;
+    if (recording?.frames[index] === undefined) return;
+    change({ ...model, replay: { recording, index } });
+  },
+  live: (): void => change({ ...model, replay: null }),
+  open: (id: string): void => {
+    if (id === model.recording?.id) {
+      change({ ...model, replay: null });
+      return;
+    }
+    line?.recording(id).then(
+      (recording) => change({ ...model, replay: { recording, index: recording.frames.length - 1 } }),
+      (error: unknown) => change({ ...model, problem: String(error) }),
+    );
+  },
+};
+
 function show(): void {
   if (root === null) return;
   document.title = titleOf(model);
-  render(
-    <App
-      model={model}
-      isWall={isWall}
-      send={async (request) =>
-        line === null ? { accepted: false, said: 'The page has no token.' } : await line.send(request)
-      }
-      step={(index) => {
-        const recording = model.replay?.recording ?? model.recording;
-        if (recording?.frames[index] === undefined) return;
-        change({ ...model, replay: { recording, index } });
-      }}
-      live={() => change({ ...model, replay: null })}
-      open={(id) => {
-        if (id === model.recording?.id) {
-          change({ ...model, replay: null });
-          return;
-        }
-        line?.recording(id).then(
-          (recording) => change({ ...model, replay: { recording, index: recording.frames.length - 1 } }),
-          (error: unknown) => change({ ...model, problem: String(error) }),
-        );
-      }}
-    />,
-    root,
-  );
+  render(<App model={model} isWall={isWall} {...actions} />, root);
 }
 show();
 
