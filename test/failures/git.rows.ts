@@ -135,6 +135,7 @@ export const gitRemoteRows = {
     ...AT_TESTED,
   },
   pushUnknown: {
+    thorough: true,
     situation: 'The connection breaks in the push, and the remote can no longer be asked what arrived',
     does: 'undoes nothing; the next try looks, and finds that the tag on the remote is its own',
     sees: 'The push to cil broke off, and cil can not be asked what arrived.',
@@ -152,6 +153,7 @@ export const gitRemoteRows = {
     ...UNTOUCHED,
   },
   killedBeforePush: {
+    thorough: true,
     situation: 'flow is killed after master and the tag have moved, before the push',
     does: 'knows the tag for its own by its commit, and goes on with the push',
     sees: 'v1.3.8 is tagged and pushed; production is untouched',
@@ -199,6 +201,7 @@ export const nothingBeforeRows = {
     ...REFUSED,
   },
   firstInstallation: {
+    thorough: true,
     situation: 'The servers run nothing at all yet',
     does: 'releases as always: there is no load to carry, so nobody has to carry it',
     sees: 'app1 and app2 serve v1.3.8',
@@ -219,6 +222,7 @@ export const nothingBeforeRows = {
     clientsMayFail: 'a server of the rotation ran nothing before',
   },
   nothingBefore: {
+    thorough: true,
     situation: 'No server ran anything before, and the release is rolled back',
     does: 'ends the release and leaves traffic as it is, as there is nothing to go back to',
     sees: 'there was nothing to go back to: traffic was left as it is.',

@@ -95,6 +95,7 @@ export const masterRows = {
     versions: CANARY,
   },
   wayBackNotRunning: {
+    thorough: true,
     situation: 'Nginx does not run when ROLLBACK has to switch',
     does: 'says that nobody is served, and waits for Nginx to be started',
     sees: 'no Nginx master of /opt/nginx runs. Nobody is served. Start Nginx (cd /opt/nginx && sbin/nginx), then: flow send ROLLBACK',

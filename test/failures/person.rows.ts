@@ -336,6 +336,7 @@ export const terminalRows = {
     versions: OLD,
   },
   driverGone: {
+    thorough: true,
     situation: 'the flow that drives is killed while a second terminal follows along',
     does: 'the second terminal says that nobody goes on',
     sees: 'The flow that drove the release has gone, at restoringApp1. ROLLBACK was taken and is on record; nobody goes on with it now.',

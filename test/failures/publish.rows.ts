@@ -46,6 +46,7 @@ export const publishRows = {
     versions: { app1: 'v1.3.8', app2: 'v1.3.7' },
   },
   hangsInRollback: {
+    thorough: true,
     situation: 'ROLLBACK while a publish hangs',
     does: 'moves the traffic first, then asks before the old version is published in its place',
     sees: 'has printed nothing for 1 s, and still runs',
@@ -111,6 +112,7 @@ export const publishRows = {
     versions: { app1: 'v1.3.8', app2: 'v1.3.7' },
   },
   asksAgain: {
+    thorough: true,
     situation: 'publish.sh asks a second question, which nobody planned',
     does: 'gives it no answer; publish.sh ends, and the release rests before the publish',
     sees: 'Really replace what runs on app1? [y/N] | Nothing was published.',

@@ -27,6 +27,7 @@ export const soakRows = {
     versions: NEW_ON_APP1,
   },
   errorsAsBefore: {
+    thorough: true,
     situation: 'The new version writes errors and answers 5xx as often as the old one did',
     does: 'goes on: they are counted, shown, and judged against the share before the release',
     sees: 'errors in the logs',
@@ -49,6 +50,7 @@ export const soakRows = {
     ...ROLLED_BACK,
   },
   slow: {
+    thorough: true,
     situation: 'The new version is slower through the proxy than a check allows (within)',
     does: 'rolls back by itself',
     sees: 'ms, allowed 150 ms (2 times in a row).',
@@ -101,6 +103,7 @@ export const soakRows = {
     ...ASKS,
   },
   checksAlone: {
+    thorough: true,
     situation: 'No request comes in during the whole soak, and checks are configured',
     does: 'goes on when they pass, and says that they alone judged. No access log is needed',
     sees: 'no traffic was seen: judged by the checks alone',

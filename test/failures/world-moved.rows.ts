@@ -36,6 +36,7 @@ export const worldMovedRows = {
     versions: { app1: 'v1.3.8', app2: 'v1.3.7' },
   },
   proxyRestarted: {
+    thorough: true,
     situation: 'Nginx is stopped and started by hand between two steps',
     does: 'refuses to go on, because these workers are not those it switched',
     sees: 'somebody else restarted it since this release switched it',
@@ -47,6 +48,7 @@ export const worldMovedRows = {
     clientsMayFail: 'Nginx itself was stopped for a moment',
   },
   leftOut: {
+    thorough: true,
     situation: 'a server was left out of rotation before the release began',
     does: 'begins with that server, and never puts it back as it is; a rollback brings what the others run to it',
     sees: 'The proxy serves only app2; out of rotation: app1 (it runs v1.3.7). The release begins with app1',
