@@ -5,6 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'vitest';
 import type { SoakEvidence } from '../../machines/contract.ts';
 import type { Misbehaviour } from '../../src/sandbox/program.ts';
+import { readLiveFigures } from '../../src/store/live.ts';
 import { git, type Stage } from '../scenarios/stage.ts';
 import type { Ended } from '../scenarios/terminal.ts';
 import { failures } from './failure.ts';
@@ -21,9 +22,10 @@ const soak = (on: Stage): Promise<Ended> => on.flow('send', 'NEXT', '--yes');
 /** Sends an event that leads to a soak, does something in the middle of it, and waits for the end. */
 async function duringSoak(on: Stage, act: () => Promise<void>, ...words: string[]): Promise<Ended> {
   const running = on.begin('send', ...(words.length === 0 ? ['NEXT'] : words), '--yes');
-  for (let looks = 0; on.latest()?.snapshot.value !== 'verifying' && looks < 500; looks++) await delay(10);
   // The soak starts at the end of the logs: its first look has to come first.
-  await delay(300);
+  const { stateDir } = on.place;
+  const hasLooked = () => (readLiveFigures(stateDir, on.document().id)?.soak?.observedMs ?? 0) > 0;
+  for (let looks = 0; !hasLooked() && looks < 1_500; looks++) await delay(10);
   await act();
   return await running.ended;
 }
