@@ -30,6 +30,8 @@ export interface RunResult {
   timedOut: boolean;
   /** Why the program could not be started at all (ENOENT, EACCES …). */
   notStarted?: string;
+  /** Why the host could not be asked, or did not answer to the end: nobody can say whether the program ran. */
+  unreachable?: string;
 }
 
 export interface FileSlice {
@@ -48,4 +50,9 @@ export interface Host {
   readFile(path: string): Promise<Buffer | null>;
   /** At most `maxBytes` from `offset`, or null when there is none. Rejects when it may not be read, or is no file. */
   readSlice(path: string, offset: number, maxBytes: number): Promise<FileSlice | null>;
+}
+
+/** The host did not answer: nothing is known of the file. Thrown by `readFile` and `readSlice`; `code` is HOST_UNREACHABLE. */
+export class HostUnreachableError extends Error {
+  readonly code = 'HOST_UNREACHABLE';
 }

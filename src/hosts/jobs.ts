@@ -12,7 +12,7 @@
 import { createHash } from 'node:crypto';
 import { dirname, isAbsolute, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { StepError, UsageError } from '../errors.ts';
+import { codeOf, StepError, UsageError } from '../errors.ts';
 import type { Argv, Host } from './host.ts';
 import { JOB_SCRIPT } from './job-script.ts';
 
@@ -303,27 +303,43 @@ interface Output {
   rest(signal: AbortSignal | undefined): Promise<number>;
 }
 
-/** Read through the host as bytes and not through the script, whose answer is text. */
+/**
+ * Read through the host as bytes and not through the script, whose answer is text. A host that does not answer for a while has
+ * printed nothing meanwhile; whether it is gone for good is found out by who waits for the end.
+ */
 function outputOf(host: Host, file: string, onOutput: JobWatch['onOutput']): Output {
   let offset = 0;
-  const next = async () => {
+  const next = async (): Promise<number> => {
     const slice = await host.readSlice(file, offset, CHUNK_BYTES);
     if (slice === null || slice.bytes.length === 0) return offset;
     offset += slice.bytes.length;
     await onOutput(slice.bytes);
     return slice.size;
   };
+  const unlessUnreachable = (error: unknown): null => {
+    if (codeOf(error) === 'HOST_UNREACHABLE') return null;
+    throw error;
+  };
   return {
     async next() {
-      await next();
+      await next().catch(unlessUnreachable);
     },
     async rest(signal) {
+      const patienceEnds = performance.now() + PATIENCE_MS;
+      const surely = async (): Promise<number> => {
+        for (;;) {
+          const isLast = performance.now() > patienceEnds;
+          const size = isLast ? await next() : await next().catch(unlessUnreachable);
+          if (size !== null) return size;
+          await nap(RETRY_MS, signal);
+        }
+      };
       // Up to the size at the end of the job: a daemon it left behind may go on writing for ever.
-      const size = await next();
+      const size = await surely();
       while (offset < size) {
         signal?.throwIfAborted();
         const before = offset;
-        await next();
+        await surely();
         if (offset === before) break;
       }
       return offset;

@@ -1,0 +1,182 @@
+/** A host behind a real sshd. */
+import { appendFile, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import type { Host } from '../../src/hosts/host.ts';
+import { ensureJob, peekJob } from '../../src/hosts/jobs.ts';
+import { sshHost } from '../../src/hosts/ssh.ts';
+import { type SshServer, startSshServer } from './ssh-server.ts';
+
+let server: SshServer;
+let host: Host;
+let dir: string;
+beforeAll(async () => {
+  server = await startSshServer();
+  host = sshHost('one', { configFile: server.configFile, connectSeconds: 3 });
+}, 60_000);
+afterAll(async () => {
+  await server.close();
+});
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'flow-ssh-'));
+});
+afterEach(async () => {
+  await rm(dir, { recursive: true, force: true });
+});
+
+describe('a program on a host behind ssh', () => {
+  test('gets its words, its folder, its environment and its input as they are, and says how it ended', async () => {
+    const words = [
+      'a b',
+      "it's",
+      '$(touch canary)',
+      '`id`',
+      '-n',
+      '--',
+      '',
+      'new\nline',
+      '"; exit 3; "',
+      '*',
+      '\\',
+      '~',
+    ];
+    const said = await host.run(
+      ['sh', '-c', 'printf "%s|" "$@"; pwd; printf "%s" "$MARK"; cat; exit 7', 'sh', ...words],
+      {
+        cwd: dir,
+        env: { MARK: "a 'b' $c" },
+        input: 'given\n',
+      },
+    );
+    expect(said).toEqual({
+      status: 7,
+      stdout: `${words.map((word) => `${word}|`).join('')}${dir}\na 'b' $cgiven\n`,
+      stderr: '',
+      timedOut: false,
+    });
+    expect(existsSync(join(dir, 'canary'))).toBe(false);
+  });
+
+  test('gets any words as they are', async () => {
+    const word = fc
+      .string({ unit: 'binary', maxLength: 40 })
+      .filter((text) => !text.includes('\0') && text.isWellFormed());
+    await fc.assert(
+      fc.asyncProperty(fc.array(word, { minLength: 1, maxLength: 12 }), async (words) => {
+        const { stdout } = await host.run(['printf', '%s\\0', ...words]);
+        expect(stdout.split('\0').slice(0, -1)).toEqual(words);
+      }),
+      { numRuns: 25 },
+    );
+  }, 60_000);
+
+  test('that ends with 255 has failed; a host that is not there is something else', async () => {
+    expect(await host.run(['sh', '-c', 'echo no >&2; exit 255'])).toMatchObject({ status: 255, stderr: 'no\n' });
+    const nobody = sshHost('nobody', { configFile: server.configFile, connectSeconds: 2 });
+    const unreachable = await nobody.run(['true']);
+    expect([unreachable.status, unreachable.unreachable]).toEqual([null, expect.stringContaining('refused')]);
+    await expect(nobody.readFile('/etc/hostname')).rejects.toThrow('refused');
+  });
+
+  test('that is not there, or whose folder is not, was not started', async () => {
+    expect((await host.run(['no-such-program'])).notStarted).toContain('no-such-program');
+    expect((await host.run(['true'], { cwd: join(dir, 'missing') })).notStarted).toContain('missing');
+  });
+
+  test('that takes too long is ended, and says so', async () => {
+    expect(await host.run(['sleep', '20'], { timeoutMs: 400 })).toMatchObject({ status: null, timedOut: true });
+  });
+});
+
+describe('a file on a host behind ssh', () => {
+  test('is read whole and in slices, byte by byte, and known again when it was replaced', async () => {
+    const bytes = Buffer.from(Array.from({ length: 5_000 }, (_, index) => index % 256));
+    const path = join(dir, "it's a file\n");
+    await writeFile(path, bytes);
+    expect(await host.readFile(path)).toEqual(bytes);
+    const slice = await host.readSlice(path, 4_000, 500);
+    expect([slice?.size, slice?.bytes]).toEqual([5_000, bytes.subarray(4_000, 4_500)]);
+    expect((await host.readSlice(path, 5_000, 500))?.bytes).toEqual(Buffer.alloc(0));
+    expect((await host.readSlice(path, 0, 0))?.bytes).toEqual(Buffer.alloc(0));
+    await appendFile(path, 'more');
+    expect((await host.readSlice(path, 5_000, 500))?.bytes.toString()).toBe('more');
+    await writeFile(`${path}.new`, bytes);
+    await rename(`${path}.new`, path);
+    expect((await host.readSlice(path, 0, 1))?.id).not.toBe(slice?.id);
+    expect((await host.readFile('/proc/self/stat'))?.length).toBeGreaterThan(10);
+  });
+
+  test('that is missing is no error; a folder is one', async () => {
+    expect([await host.readFile(join(dir, 'none')), await host.readSlice(join(dir, 'none'), 0, 10)]).toEqual([
+      null,
+      null,
+    ]);
+    await expect(host.readSlice(dir, 0, 10)).rejects.toThrow('is not a file');
+  });
+});
+
+describe('a job on a host behind ssh', () => {
+  const job = (root: string, script: string) => ({
+    id: 'r-0001/app1/publishingApp1.1',
+    root,
+    lane: 'app1',
+    epoch: 1,
+    argv: ['sh', '-c', script] as const,
+    cwd: dir,
+    stdin: 'y\n',
+  });
+
+  test('runs once and to its end while every connection is cut again and again', async () => {
+    const root = join(dir, 'jobs');
+    let output = '';
+    const cutting = setInterval(() => server.dropConnections(), 700);
+    try {
+      const script = 'echo begun >> count; for i in 1 2 3 4 5 6 7 8; do echo "tick $i"; sleep 0.4; done; exit 3';
+      const end = await ensureJob(host, job(root, script), {
+        onOutput: (chunk) => {
+          output += chunk.toString();
+          return Promise.resolve();
+        },
+      });
+      expect(end).toMatchObject({ state: 'done', status: 3 });
+    } finally {
+      clearInterval(cutting);
+    }
+    expect(await readFile(join(dir, 'count'), 'utf8')).toBe('begun\n');
+    expect(output.match(/tick \d/g)).toHaveLength(8);
+  }, 60_000);
+
+  test('goes on while the server is away, and is attached to when it is back', async () => {
+    const root = join(dir, 'jobs');
+    const ending = ensureJob(host, job(root, 'echo begun >> count; sleep 2; echo done'), {
+      onOutput: () => Promise.resolve(),
+    });
+    await expect.poll(() => existsSync(join(dir, 'count')), { timeout: 10_000 }).toBe(true);
+    await server.stop();
+    await new Promise((resolve) => setTimeout(resolve, 2_500));
+    await server.start();
+    expect(await ending).toMatchObject({ state: 'done', status: 0 });
+    expect(await peekJob(host, root, 'r-0001/app1/publishingApp1.1')).toMatchObject({ state: 'done', status: 0 });
+    expect(await readFile(join(dir, 'count'), 'utf8')).toBe('begun\n');
+  }, 60_000);
+});
+
+describe('a name that ssh could take for something else', () => {
+  test.each([
+    '-oProxyCommand=touch canary',
+    '',
+    'a b',
+    'host;id',
+    '-v',
+    'user@-v',
+    '$(id)',
+    'a@b@c',
+    'host\n-v',
+    '[::1]',
+  ])('%j is refused before anything is run', (name) => {
+    expect(() => sshHost(name)).toThrow('not a host that ssh can be given safely');
+  });
+});
