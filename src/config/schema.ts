@@ -30,6 +30,12 @@ const command = z
 const text = z.string().min(1);
 const seconds = (value: string) => duration.prefault(value);
 
+/** A host as ssh knows it. Nothing that ssh could take for an option, a command or another host can stand here. */
+const destination = z.string().regex(/^(?:[A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9_][A-Za-z0-9_.-]*$/, {
+  error: 'a host as ssh knows it: a name of ~/.ssh/config, a host name, or user@host',
+});
+const on = destination.optional().describe('the host it is on, as ssh knows it. Left out: the machine flow runs on');
+
 const serverName = z
   .string()
   .regex(/^[a-z][A-Za-z0-9-]*$/, { error: 'a server name: a small letter, then letters, digits and "-"' })
@@ -73,6 +79,7 @@ const httpCheck = z.strictObject({
 const commandCheck = z.strictObject({
   name: text.optional(),
   run: command,
+  on,
   cwd: text.optional(),
   timeout: seconds('30s'),
 });
@@ -82,6 +89,7 @@ const check = z.union([httpCheck, commandCheck], {
 });
 
 const server = z.strictObject({
+  on,
   address: text.describe('host:port the server listens on, and how the Nginx upstream names it'),
   dir: text.optional().describe('folder of the program on this server, when it is not probes.dir; {dir} in commands'),
   log: text.optional(),
@@ -90,6 +98,7 @@ const server = z.strictObject({
 });
 
 const nginx = z.strictObject({
+  on,
   dir: text.default('/opt/nginx'),
   test: command.prefault('sbin/nginx -t'),
   reload: command.prefault('sbin/nginx -s reload'),
@@ -124,11 +133,28 @@ export const configSchema = z.strictObject({
       changelog: text.default('ChangeLog.md'),
     })
     .prefault({}),
+  ssh: z
+    .strictObject({
+      config: text.optional().describe("another configuration for ssh than the user's own; relative to flow.yaml"),
+      connect: seconds('10s').describe('how long a connection may take to be made'),
+    })
+    .prefault({}),
   servers: z.record(serverName, server),
   test: z.strictObject({ ...server.shape, address: text, name: text.default('test') }),
   publish: z
     .strictObject({
       run: command.prefault('./publish.sh {server}'),
+      on: z
+        .union([destination, z.literal('{on}')], {
+          error: 'a host as ssh knows it, or {on}: the host of the server that is published to',
+        })
+        .optional()
+        .describe('the host it runs on; {on} is that of the server. Left out: here, in a tree of the released commit'),
+      dir: text
+        .optional()
+        .describe(
+          'with `on`: the clone of the project that it runs in there. flow brings {commit} into it; the command checks it out',
+        ),
       answer: z.string().default('y\n').describe('given to the command as its standard input: the confirmation'),
       silence: seconds('3m').describe('a publish that prints nothing for so long is named'),
       sideBySide: z

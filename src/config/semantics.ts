@@ -266,6 +266,7 @@ function placesOf(config: Config): Place[] {
     ...ofProbe(['probes', 'version'], probes.version),
     ...ofText(['probes', 'health', 'http'], probes.health.http, OF_SERVER),
     ...ofCommand(['publish', 'run'], publish.run, AT_PUBLISH),
+    ...ofText(['publish', 'dir'], publish.dir, OF_SERVER),
     ...ofCommand(['rollback', 'run'], rollback.run, AT_PUBLISH),
     ...ofCommand(['nginx', 'test'], nginx.test, []),
     ...ofCommand(['nginx', 'reload'], nginx.reload, []),
@@ -293,6 +294,18 @@ function placeholderMessage(name: string, allowed: readonly Placeholder[]): stri
     return `{${name}} has no value here; expected one of ${known}`;
   const near = nearest(name, allowed);
   return `expected one of the placeholders ${known}; here stands {${name}}${near === null ? '' : `; did you mean {${near}}?`}`;
+}
+
+/** Elsewhere flow has no tree of its own: somebody has to say where the command runs. */
+function publishPlace({ publish }: Config): Finding[] {
+  if (publish.on === undefined) {
+    if (publish.dir === undefined) return [];
+    const message = 'expected `on` beside it: here the command runs in a tree of the released commit';
+    return [{ path: ['publish', 'dir'], message }];
+  }
+  if (publish.dir !== undefined && /^(?:\/|\{dir\})/.test(publish.dir)) return [];
+  const message = `expected \`dir\` beside it, the absolute folder it runs in there; here stands ${publish.dir ?? 'none'}`;
+  return [{ path: ['publish', publish.dir === undefined ? 'on' : 'dir'], message }];
 }
 
 function versionProbes({ probes, servers, test }: Config): Finding[] {
@@ -424,6 +437,7 @@ const RULES: readonly Rule[] = [
     check: placeholders,
   },
   { reads: ['probes', 'servers', 'test'], check: versionProbes },
+  { reads: ['publish'], check: publishPlace },
   { reads: ['verify'], check: errorPatterns },
   { reads: ['verify', 'drain'], check: pauses },
   { reads: ['servers', 'test', 'probes', 'preview', 'drain', 'verify', 'preflight'], check: latencyLimits },

@@ -9,6 +9,8 @@ import type { Config, HttpCheck, ServerConfig, VersionProbe } from './schema.ts'
 
 export interface ServerSettings {
   name: string;
+  /** The host it is on, as ssh knows it; left out where that is the machine flow runs on. */
+  on?: string;
   /** host:port. */
   address: string;
   /** Folder of the program on its server. */
@@ -47,6 +49,7 @@ function settingsOf(config: Config, name: string, server: ServerConfig): ServerS
   const health = server.health ?? probes.health;
   return {
     name,
+    ...(server.on === undefined ? {} : { on: server.on }),
     address: server.address,
     dir,
     log: fillText(server.log ?? probes.log, values),

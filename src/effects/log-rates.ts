@@ -32,13 +32,11 @@ const SAMPLES = 5;
 /** Follows the logs of these servers from their end, or from where an earlier watch stood. */
 export function watchLogs(world: World, servers: readonly string[], from: Record<string, LogPosition> = {}): LogWatch {
   const errors = world.config.verify.errors.map((pattern) => new RegExp(pattern));
-  const followers = servers.map((server) => ({
-    server,
-    log: createLogFollower(world.host, serverSettings(world.config, server).log, {
-      errors,
-      from: from[server] ?? 'end',
-    }),
-  }));
+  const followers = servers.map((server) => {
+    const settings = serverSettings(world.config, server);
+    const log = createLogFollower(world.on(settings), settings.log, { errors, from: from[server] ?? 'end' });
+    return { server, log };
+  });
   const totals: Record<string, ServerLog> = Object.fromEntries(
     servers.map((server) => [server, { lines: 0, errors: 0, samples: [], problem: null, gap: false }]),
   );

@@ -32,7 +32,7 @@ export function preview(world: World): Effects['preview'] {
       const values = await placeholderValues(world, serverSettings(world.config, server));
       for (const check of world.config.preview?.checks ?? []) {
         tools.signal.throwIfAborted();
-        const result = await runCheck(world.host, check, values);
+        const result = await runCheck(world, check, values);
         tools.report({ kind: 'note', text: `${result.ok ? 'passes' : 'fails'} for ${server}: ${result.name}` });
         checks.push(servers.length === 1 ? result : { ...result, name: `${result.name} (${server})` });
       }

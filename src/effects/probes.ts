@@ -7,7 +7,8 @@ import { fill, fillText } from '../config/placeholders.ts';
 import type { Check, HttpCheck } from '../config/schema.ts';
 import type { ServerSettings } from '../config/settings.ts';
 import { messageOf } from '../errors.ts';
-import type { Argv, Host } from '../hosts/host.ts';
+import { type Argv, type Host, whyNoAnswer } from '../hosts/host.ts';
+import type { World } from './world.ts';
 
 const VERSION = /\bv?\d+\.\d+\.\d+[^\s(),;"']*/;
 const BUILD = /\bbuild[:\s]+([0-9a-f]{7,40})\b/i;
@@ -28,10 +29,10 @@ export function parseVersion(text: string): { version: string | null; commit: st
 }
 
 /** What a server says it runs. Where both a command and an address are configured, they have to agree. */
-export async function askVersion(host: Host, server: ServerSettings): Promise<VersionAnswer> {
+export async function askVersion(world: Pick<World, 'on'>, server: ServerSettings): Promise<VersionAnswer> {
   const { run, http, cwd } = server.version;
   const answers: VersionAnswer[] = await Promise.all([
-    ...(run === undefined ? [] : [printedVersion(host, server.name, run as unknown as Argv, cwd)]),
+    ...(run === undefined ? [] : [printedVersion(world.on(server), server.name, run as unknown as Argv, cwd)]),
     ...(http === undefined ? [] : [servedVersion(server.name, http)]),
   ]);
   const [first, second] = answers;
@@ -52,10 +53,8 @@ async function printedVersion(host: Host, name: string, argv: Argv, cwd: string 
   // Before the first tag ever, a build knows its commit alone.
   const what = parsed.version ?? parsed.commit;
   if (result.status === 0 && what !== null) return { ...parsed, because: `${name} runs ${what}` };
-  const why =
-    result.notStarted ??
-    (result.timedOut ? 'no answer in time' : `exit status ${result.status ?? 'none'}, no version printed`);
-  return { version: null, commit: null, because: `${name}: ${argv[0]}: ${why}` };
+  const silent = result.status === 0 ? ', no version printed' : '';
+  return { version: null, commit: null, because: `${name}: ${argv[0]}: ${whyNoAnswer(result)}${silent}` };
 }
 
 async function servedVersion(name: string, url: string): Promise<VersionAnswer> {
@@ -80,19 +79,21 @@ export async function askHealth(server: ServerSettings): Promise<CheckResult> {
 }
 
 /** Runs a check; placeholders were those of the closed list. */
-export async function runCheck(host: Host, check: Check, values: Record<string, string> = {}): Promise<CheckResult> {
+export async function runCheck(
+  world: Pick<World, 'on'>,
+  check: Check,
+  values: Record<string, string> = {},
+): Promise<CheckResult> {
   if ('http' in check) return await httpCheck(check.name ?? check.http, fillText(check.http, values), check);
   const argv = fill(check.run, values);
   const name = check.name ?? argv.join(' ');
-  const result = await host.run(argv, {
+  const result = await world.on(check).run(argv, {
     timeoutMs: check.timeout,
     ...(check.cwd === undefined ? {} : { cwd: check.cwd }),
   });
   if (result.status === 0) return { name, ok: true, because: 'exit status 0' };
   const said = result.stderr.trim().split('\n').at(-1) ?? '';
-  const why =
-    result.notStarted ??
-    (result.timedOut ? `no end within ${check.timeout} ms` : `exit status ${result.status ?? 'none'}`);
+  const why = result.timedOut ? `no end within ${check.timeout} ms` : whyNoAnswer(result);
   return { name, ok: false, because: said === '' ? why : `${why}: ${said.slice(0, 200)}` };
 }
 

@@ -8,7 +8,7 @@ import { FlowError, StateError, StepError } from '../errors.ts';
 import { peekJob } from '../hosts/jobs.ts';
 import type { Effects, EffectTools } from './effect.ts';
 import { publishJob, publishServer } from './publish.ts';
-import { jobId, prepareTree, type ServerJob } from './server-job.ts';
+import { jobId, prepareTree, publishPlace, type ServerJob } from './server-job.ts';
 import type { World } from './world.ts';
 
 interface Member {
@@ -26,7 +26,7 @@ export function publishWave(world: World): Effects['publishWave'] {
     for (const one of servers) {
       const single = { ...step, ...one, serving, switched, mode };
       const job = await publishJob(world, single);
-      const { state } = await peekJob(world.host, world.jobs, jobId(job));
+      const { state } = await peek(world, job);
       const isStarted = state !== 'absent' && state !== 'claimed';
       // The question about all of them says what to do next.
       members.push({ input: single, job: { ...job, mode: isStarted ? job.mode : 'run', next: '' }, isStarted });
@@ -44,6 +44,11 @@ export function publishWave(world: World): Effects['publishWave'] {
   };
 }
 
+const peek = async (world: World, job: ServerJob) => {
+  const { host, jobs } = publishPlace(world, job.server);
+  return await peekJob(host, jobs, jobId(job));
+};
+
 const partial = (results: ServerResult[]) => ({ outcome: 'partial' as const, evidence: { results } });
 
 /**
@@ -54,7 +59,7 @@ async function readyTree(world: World, members: readonly Member[], tools: Effect
   const [first] = members.filter(({ isStarted }) => !isStarted);
   const commits = new Set(members.map(({ job }) => job.commit));
   if (first === undefined || first.input.mode === 'probe' || commits.size > 1) return null;
-  const own = await Promise.all(members.map(({ job }) => peekJob(world.host, world.jobs, jobId(job))));
+  const own = await Promise.all(members.map(({ job }) => peek(world, job)));
   if (!own.some(({ state }) => state === 'running')) {
     const mode = first.input.mode === 'end' ? 'end' : 'run';
     const question = await prepareTree(world, { ...first.job, mode }, tools);

@@ -7,10 +7,10 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { JobMode, Question } from '../../machines/contract.ts';
-import { fill } from '../config/placeholders.ts';
+import { fill, fillText } from '../config/placeholders.ts';
 import type { ServerSettings } from '../config/settings.ts';
 import { StateError, StepError } from '../errors.ts';
-import type { Argv } from '../hosts/host.ts';
+import type { Argv, Host } from '../hosts/host.ts';
 import { endJob, ensureJob, type Job, type JobEnd, otherJobAtWork, peekJob } from '../hosts/jobs.ts';
 import type { EffectTools } from './effect.ts';
 import { type JobOutput, jobOutput } from './job-output.ts';
@@ -57,6 +57,35 @@ export function jobId(of: Pick<ServerJob, 'release' | 'step' | 'attempt'> & { se
   return `${of.release.id}/${of.server.name}/${of.step}.${of.attempt}`;
 }
 
+/** Where the publish to a server runs. */
+export interface PublishPlace {
+  host: Host;
+  /** Folder of the jobs on that host. */
+  jobs: string;
+  /** Folder that the command runs in. */
+  cwd: string;
+  /** Whether that is flow's own tree, which is brought to the released commit first; elsewhere the commit is brought, and the command checks it out. */
+  isOwnTree: boolean;
+  /** The host as ssh knows it; null for the machine flow runs on. */
+  destination: string | null;
+}
+
+/** Beside the folder of the command, because it has to outlive a reboot, and be known to a second control machine as well. */
+const JOBS_ELSEWHERE = '.flow/jobs';
+
+export function publishPlace(
+  world: World,
+  server: Pick<ServerSettings, 'name' | 'dir' | 'address' | 'on'>,
+): PublishPlace {
+  const { on, dir } = world.config.publish;
+  if (on === undefined || dir === undefined)
+    return { host: world.host, jobs: world.jobs, cwd: world.worktree, isOwnTree: true, destination: null };
+  const destination = on === '{on}' ? server.on : on;
+  const host = world.on({ on: destination });
+  const cwd = fillText(dir, { server: server.name, dir: server.dir, address: server.address });
+  return { host, jobs: join(cwd, JOBS_ELSEWHERE), cwd, isOwnTree: false, destination: destination ?? null };
+}
+
 /** The command a publish runs, as arguments. */
 async function publishCommand(world: World, job: ServerJob): Promise<Argv> {
   const { publish, rollback } = world.config;
@@ -75,10 +104,11 @@ export async function runServerJob(
   tools: EffectTools,
 ): Promise<{ ended: JobEvidence } | { ask: Question }> {
   const id = jobId(job);
-  const glance = await peekJob(world.host, world.jobs, id);
+  const place = publishPlace(world, job.server);
+  const glance = await peekJob(place.host, place.jobs, id);
   const started = glance.state !== 'absent' && glance.state !== 'claimed';
   if (started) {
-    if (job.mode === 'end') await end(world, id, tools);
+    if (job.mode === 'end') await end(place, id, tools);
     else tools.report({ kind: 'note', text: `the publish ${id} was started before; attaching to it` });
     return await attend(world, job, id, tools, { attachOnly: true });
   }
@@ -93,36 +123,48 @@ export async function runServerJob(
   return await attend(world, job, id, tools, { attachOnly: false });
 }
 
-/** Waits for other jobs in flow's tree, and brings it to the job's commit. Answers a question where another does not end. */
+/**
+ * Waits for other jobs in flow's tree, and brings it to the job's commit; elsewhere it waits for other jobs in the same folder.
+ * Answers a question where another does not end.
+ */
 export async function prepareTree(world: World, job: ServerJob, tools: EffectTools): Promise<Question | null> {
   const id = jobId(job);
+  const place = publishPlace(world, job.server);
   for (let mayEnd = job.mode === 'end'; ; mayEnd = false) {
-    const other = await otherJobAtWork(world.host, world.jobs, id);
+    const other = await otherJobAtWork(place.host, place.jobs, id);
     if (other === null) break;
     if (mayEnd) {
-      await end(world, other, tools);
+      await end(place, other, tools);
       continue;
     }
     tools.report({ kind: 'note', text: `${other} is still at work; it is waited for` });
     const asked = await waitFor(world, job, other, tools);
     if (asked !== null) return asked;
   }
+  const tagged = place.isOwnTree ? null : await world.repository.tagCommit(job.version);
   await withWayOut(
-    world.repository.prepareWorktree(world.worktree, job.commit),
+    place.isOwnTree
+      ? world.repository.prepareWorktree(world.worktree, job.commit)
+      : world.repository.bringTo(
+          { host: place.destination, dir: place.cwd, ssh: world.sshCommand },
+          job.commit,
+          tagged === job.commit ? job.version : null,
+        ),
     `Nothing was started on ${job.server.name}. ${job.next}`,
     { untouched: true },
   );
   return null;
 }
 
-async function end(world: World, id: string, tools: EffectTools): Promise<void> {
+async function end({ host, jobs }: PublishPlace, id: string, tools: EffectTools): Promise<void> {
   tools.report({ kind: 'note', text: `ending ${id}` });
-  await endJob(world.host, world.jobs, id);
+  await endJob(host, jobs, id);
 }
 
 /** Watches a job until it has ended or has been silent for too long; null stands for silence. The signal ends the watching only. */
 async function watch(
   world: World,
+  host: Host,
   job: Job,
   output: JobOutput,
   tools: EffectTools,
@@ -133,7 +175,7 @@ async function watch(
     silent.abort();
   });
   try {
-    return await ensureJob(world.host, job, {
+    return await ensureJob(host, job, {
       ...options,
       signal: AbortSignal.any([tools.signal, silent.signal]),
       onOutput: (chunk) => {
@@ -149,13 +191,14 @@ async function watch(
 }
 
 async function jobOf(world: World, job: ServerJob, id: string): Promise<Job> {
+  const { jobs, cwd } = publishPlace(world, job.server);
   return {
-    root: world.jobs,
+    root: jobs,
     id,
     lane: job.server.name,
     epoch: world.epoch,
     argv: await publishCommand(world, job),
-    cwd: world.worktree,
+    cwd,
     stdin: world.config.publish.answer,
   };
 }
@@ -168,8 +211,10 @@ async function attend(
   tools: EffectTools,
   options: { attachOnly: boolean },
 ): Promise<{ ended: JobEvidence } | { ask: Question }> {
-  const output = jobOutput(tools, join(world.jobs, id, 'out'));
-  const ended = await watch(world, await jobOf(world, job, id), output, tools, options);
+  const place = publishPlace(world, job.server);
+  const { host, jobs } = place;
+  const output = jobOutput(tools, join(jobs, id, 'out'));
+  const ended = await watch(world, host, await jobOf(world, job, id), output, tools, options);
   const { name } = job.server;
   if (ended === null) return { ask: await silentQuestion(world, job, id, output) };
   switch (ended.state) {
@@ -177,7 +222,7 @@ async function attend(
       const { status } = ended;
       if (status === 0)
         return { ended: { job: id, exitStatus: 0, seconds: ended.seconds ?? 0, printed: output.printed() } };
-      const stands = `${job.stands} Its last words: ${output.lastWords()}. All of them: ${join(world.jobs, id, 'out')}.`;
+      const stands = `${job.stands} Its last words: ${output.lastWords()}. All of them: ${outputOn(place, id)}.`;
       if (job.mode === 'end')
         throw new StepError(
           'PUBLISH_ENDED',
@@ -207,15 +252,20 @@ async function attend(
       throw new StepError(
         'PUBLISH_ABSENT',
         'unknownOutcome',
-        `The job ${id} has vanished from ${world.jobs}. Look at ${name} before going on: flow status`,
+        `The job ${id} has vanished from ${jobs} on ${host.name}. Look at ${name} before going on: flow status`,
       );
   }
 }
 
+/** A job's output, as people find it. */
+const outputOn = ({ host, jobs, isOwnTree }: PublishPlace, id: string): string =>
+  isOwnTree ? join(jobs, id, 'out') : `${join(jobs, id, 'out')} on ${host.name}`;
+
 /** Another job, until it no longer is at work; a question where it is silent for too long, or has left processes behind. */
 async function waitFor(world: World, job: ServerJob, other: string, tools: EffectTools): Promise<Question | null> {
-  const output = jobOutput(tools, join(world.jobs, other, 'out'));
-  const ended = await watch(world, await jobOf(world, job, other), output, tools, { attachOnly: true });
+  const { host, jobs } = publishPlace(world, job.server);
+  const output = jobOutput(tools, join(jobs, other, 'out'));
+  const ended = await watch(world, host, await jobOf(world, job, other), output, tools, { attachOnly: true });
   if (ended === null) return await silentQuestion(world, job, other, output);
   return ended.state === 'lost' && ended.alive ? leftoverQuestion(job, other) : null;
 }
@@ -226,7 +276,8 @@ const waitOrEnd = (name: string, id: string) => [
 ];
 
 async function silentQuestion(world: World, job: ServerJob, id: string, output: JobOutput): Promise<Question> {
-  const { pid } = await peekJob(world.host, world.jobs, id);
+  const { host, jobs } = publishPlace(world, job.server);
+  const { pid } = await peekJob(host, jobs, id);
   const seconds = Math.round(world.config.publish.silence / 1_000);
   return {
     id: `jobSilent.${job.step}.${job.attempt}`,
@@ -248,7 +299,7 @@ function leftoverQuestion(job: ServerJob, id: string): Question {
 }
 
 async function lostQuestion(world: World, job: ServerJob, id: string): Promise<Question> {
-  const [version, health] = await Promise.all([askVersion(world.host, job.server), askHealth(job.server)]);
+  const [version, health] = await Promise.all([askVersion(world, job.server), askHealth(job.server)]);
   return {
     id: `jobLost.${job.step}.${job.attempt}`,
     kind: 'jobLost',
@@ -271,7 +322,7 @@ export async function proveRuns(
 ): Promise<{ version: string; health: string; healthySeconds: number }> {
   const startedAt = performance.now();
   for (;;) {
-    const [answer, health] = await Promise.all([askVersion(world.host, server), askHealth(server)]);
+    const [answer, health] = await Promise.all([askVersion(world, server), askHealth(server)]);
     const runs = answer.version ?? answer.commit;
     if (runs !== null && expected.matches(answer) && health.ok) {
       return {

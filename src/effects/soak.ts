@@ -75,7 +75,7 @@ export function soak(world: World): Effects['soak'] {
     };
     const before = (world.checkpoint.read(BASELINE) as Before | null | undefined) ?? NOTHING;
     const logs = watchLogs(world, input.watched, progress.positions);
-    const access = createLogFollower(world.host, accessLogOf(world), {
+    const access = createLogFollower(world.on(world.config.nginx), accessLogOf(world), {
       errors: [ANSWERED_5XX],
       only: ANSWERED,
       from: progress.accessPosition,
@@ -180,10 +180,10 @@ async function proxyMoved(world: World, serving: readonly string[], signal: Abor
  */
 export async function rememberOldErrors(world: World): Promise<void> {
   const errors = errorPatterns(world);
-  const tails = Object.keys(world.config.servers).map((server) => serverSettings(world.config, server).log);
+  const tails = Object.keys(world.config.servers).map((server) => serverSettings(world.config, server));
   const [proxy, ...logs] = await Promise.all([
-    orNothing(countTail(world.host, accessLogOf(world), { errors: [ANSWERED_5XX], only: ANSWERED })),
-    ...tails.map((log) => orNothing(countTail(world.host, log, { errors }))),
+    orNothing(countTail(world.on(world.config.nginx), accessLogOf(world), { errors: [ANSWERED_5XX], only: ANSWERED })),
+    ...tails.map((server) => orNothing(countTail(world.on(server), server.log, { errors }))),
   ]);
   const before: Before = {
     proxy,
@@ -210,7 +210,7 @@ async function checksOf(world: World, serving: readonly string[]): Promise<(() =
   const values = await placeholderValues(world, first);
   return [
     ...settings.map((server) => () => askHealth(server)),
-    ...world.config.verify.checks.map((check) => () => runCheck(world.host, check, values)),
+    ...world.config.verify.checks.map((check) => () => runCheck(world, check, values)),
   ];
 }
 

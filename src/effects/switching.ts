@@ -58,10 +58,12 @@ export function drain(world: World): Effects['drain'] {
     };
     if (evidence.drainedAfterSeconds !== null) return { outcome: 'done', evidence };
     const why =
-      waited.left > 0
-        ? `${waited.left} old Nginx ${waited.left === 1 ? 'worker' : 'workers'} (process ${waited.pids.join(', ')}) still carry requests ` +
-          `or open connections ${waited.seconds.toFixed(0)} s after the switch`
-        : `a drain check fails: ${red.map((check) => `${check.name}: ${check.because}`).join('; ')}`;
+      waited.unseen !== null
+        ? `nobody can say ${waited.seconds.toFixed(0)} s after the switch whether they are drained: ${waited.unseen}`
+        : waited.left > 0
+          ? `${waited.left} old Nginx ${waited.left === 1 ? 'worker' : 'workers'} (process ${waited.pids.join(', ')}) still carry requests ` +
+            `or open connections ${waited.seconds.toFixed(0)} s after the switch`
+          : `a drain check fails: ${red.map((check) => `${check.name}: ${check.because}`).join('; ')}`;
     return { outcome: 'ask', evidence, question: drainQuestion(input, why) };
   };
 }
@@ -192,9 +194,7 @@ async function assertReleased(
   { step, from, release }: Move & { release: { version: string } },
   gained: readonly string[],
 ): Promise<void> {
-  const answers = await Promise.all(
-    gained.map((server) => askVersion(world.host, serverSettings(world.config, server))),
-  );
+  const answers = await Promise.all(gained.map((server) => askVersion(world, serverSettings(world.config, server))));
   const other = answers.filter(({ version }) => version !== release.version);
   if (other.length === 0) return;
   throw new StepError(
@@ -215,6 +215,8 @@ interface Waited {
   rates: Rates;
   /** How often somebody else reloaded Nginx meanwhile. */
   reloads: number;
+  /** Why nobody can say which workers are left; null where they were counted. */
+  unseen: string | null;
 }
 
 /**
@@ -236,14 +238,18 @@ async function waitDrained(
   let switched = first;
   let reloads = 0;
   for (;;) {
-    const pids = (await world.proxy.remaining(switched)).map(({ pid }) => pid);
+    // A host that does not answer for a while has not ended the drain: it is looked at again until the deadline.
+    const { workers, unseen } = await remaining(world, switched);
+    const pids = workers.map(({ pid }) => pid);
     const left = pids.length;
     tools.signal.throwIfAborted();
     const elapsedMs = performance.now() - startedAt;
     const isDue = left === 0 || elapsedMs > deadline;
     // Looked at after the workers, so that no drain is called proven over a reload that came while it was waited for.
     const stranger =
-      isDue || elapsedMs - shownAt > LOG_EVERY_MS ? await reloadBySomebodyElse(world, switched, move) : null;
+      unseen === null && (isDue || elapsedMs - shownAt > LOG_EVERY_MS)
+        ? await reloadBySomebodyElse(world, switched, move)
+        : null;
     if (stranger !== null) {
       reloads += 1;
       tools.report({
@@ -255,7 +261,8 @@ async function waitDrained(
       });
       continue;
     }
-    if (isDue) return { switched, left, pids, seconds: elapsedMs / 1_000, rates: logs.rates(elapsedMs), reloads };
+    if (isDue)
+      return { switched, left, pids, seconds: elapsedMs / 1_000, rates: logs.rates(elapsedMs), reloads, unseen };
     if (elapsedMs - shownAt > LOG_EVERY_MS) {
       shownAt = elapsedMs;
       await logs.poll();
@@ -268,6 +275,19 @@ async function waitDrained(
       });
     }
     await delay(POLL_MS);
+  }
+}
+
+/** The workers from before the switch: all of them, where the host cannot be asked. */
+async function remaining(
+  world: World,
+  switched: SwitchEvidence,
+): Promise<{ workers: readonly { pid: number }[]; unseen: string | null }> {
+  try {
+    return { workers: await world.proxy.remaining(switched), unseen: null };
+  } catch (error) {
+    if (codeOf(error) !== 'HOST_UNREACHABLE') throw error;
+    return { workers: switched.workersBefore, unseen: messageOf(error) };
   }
 }
 
@@ -318,7 +338,7 @@ async function drainChecks(world: World, servers: readonly string[], tools: Effe
   for (const server of servers) {
     const values = await placeholderValues(world, serverSettings(world.config, server));
     for (const check of world.config.drain.checks) {
-      const result = await runCheck(world.host, check, values);
+      const result = await runCheck(world, check, values);
       tools.report({ kind: 'note', text: `${result.ok ? 'passes' : 'fails'}: ${result.name}` });
       results.push(result);
     }

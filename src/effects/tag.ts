@@ -161,7 +161,7 @@ async function assertStillTested(world: World, tested: TestingEvidence): Promise
       `${branches.testing} has moved from ${tested.commit.slice(0, 10)}, which was tested, to ${testing?.slice(0, 10) ?? 'nowhere'}. Nothing was changed. Test it: flow send RETEST`,
     );
   }
-  const answer = await askVersion(world.host, testServerSettings(world.config));
+  const answer = await askVersion(world, testServerSettings(world.config));
   if (answer.commit === null || !tested.commit.startsWith(answer.commit)) {
     throw new StepError(
       'TEST_SERVER_MOVED',

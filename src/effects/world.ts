@@ -8,8 +8,12 @@ import type { Proxy } from '../nginx/proxy.ts';
 
 export interface World {
   config: Config;
-  /** The machine flow runs on: publishes run here, and so far every server is looked at from here. */
+  /** The machine flow runs on. */
   host: Host;
+  /** The host that a part of flow.yaml is on: the machine flow runs on, where it names none. */
+  on(part: { on?: string | undefined }): Host;
+  /** The line of a shell by which another program reaches a host as flow does. */
+  sshCommand: string;
   repository: Repository;
   proxy: Proxy;
   /** The pre-release proxy (R4.4), where it is switched; null where there is none. */
@@ -20,7 +24,7 @@ export interface World {
   ownership: Ownership;
   /** Folder of the worktree that is flow's own; the operator's tree is never switched. */
   worktree: string;
-  /** Folder of the jobs. */
+  /** Folder of the jobs on this machine. */
   jobs: string;
   /** The driver's epoch, which fences jobs of a deposed one. */
   epoch: number;

@@ -338,6 +338,30 @@ export class Repository {
     }
   }
 
+  /**
+   * Brings a commit, and a tag that names it, into the repository in a folder of another host (`at.host`; null for this one) as
+   * refs/flow/COMMIT; nothing is checked out there. `at.ssh` is the command that reaches it. Twice is safe: what is there already is not
+   * sent. Throws StepError `rejected` when it is no repository or refuses, `unreachable` when git could not be run.
+   */
+  async bringTo(
+    at: { host: string | null; dir: string; ssh: string },
+    commit: string,
+    tag: string | null,
+  ): Promise<void> {
+    const oid = objectId(commit);
+    const tags = tag === null ? [] : [fullRef(`refs/tags/${tag}`)];
+    const address = at.host === null ? at.dir : `${at.host}:${at.dir}`;
+    const specs = [`${oid}:refs/flow/${oid}`, ...tags.map((ref) => `${ref}:${ref}`)];
+    const args = ['-c', `core.sshCommand=${at.ssh}`, 'push', '--quiet', '--no-verify', '--no-recurse-submodules'];
+    const pushed = await runGit(this.dir, [...args, '--end-of-options', address, ...specs]);
+    if (pushed.status === 0) return;
+    throw new StepError(
+      'COMMIT_NOT_BROUGHT',
+      'rejected',
+      `${oid.slice(0, 10)} could not be brought to ${address}: ${said(pushed)} It has to be a clone of this repository`,
+    );
+  }
+
   async #hasArrived(remote: string, refs: readonly { ref: string; oid: string }[]): Promise<boolean> {
     const there = await this.#listRemote(
       remote,

@@ -1,8 +1,10 @@
 /**
  * The seam between flow and a machine: every command, file and process that flow looks at or changes is reached
- * through a `Host`. This machine is one kind of host (local.ts); hosts behind ssh will be another.
+ * through a `Host`. This machine is one kind of host (local.ts), a machine behind ssh the other (ssh.ts).
  * Nothing here is specific to Nginx, git or servers, and nothing outside this folder starts a program.
  */
+
+import { StepError } from '../errors.ts';
 
 /** A program and its arguments. Never a shell line: values travel as arguments. */
 export type Argv = readonly [string, ...string[]];
@@ -52,7 +54,25 @@ export interface Host {
   readSlice(path: string, offset: number, maxBytes: number): Promise<FileSlice | null>;
 }
 
-/** The host did not answer: nothing is known of the file. Thrown by `readFile` and `readSlice`; `code` is HOST_UNREACHABLE. */
-export class HostUnreachableError extends Error {
-  readonly code = 'HOST_UNREACHABLE';
+/** The host did not answer: nothing is known of what was asked. Thrown by `readFile`, `readSlice` and `requireReached`. */
+export class HostUnreachableError extends StepError {
+  constructor(host: Pick<Host, 'name'>, why: string) {
+    super(
+      'HOST_UNREACHABLE',
+      'unreachable',
+      `${host.name} cannot be reached (${why}). Nothing further was started there, and what runs there goes on. ` +
+        `See whether it can be: ssh ${host.name} true, or everything at once: flow doctor. Then the same command again`,
+    );
+  }
+}
+
+/** The result of a program on a host that was reached. Throws HostUnreachableError where nobody can say whether it ran. */
+export function requireReached(host: Pick<Host, 'name'>, result: RunResult): RunResult {
+  if (result.unreachable !== undefined) throw new HostUnreachableError(host, result.unreachable);
+  return result;
+}
+
+/** Why a program gave no answer that counts, in a few words; its exit status where it has one. */
+export function whyNoAnswer({ status, notStarted, unreachable, timedOut }: RunResult): string {
+  return unreachable ?? notStarted ?? (timedOut ? 'no answer in time' : `exit status ${status ?? 'none'}`);
 }

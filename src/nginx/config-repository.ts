@@ -11,7 +11,7 @@
  */
 import { posix } from 'node:path';
 import { messageOf, StepError } from '../errors.ts';
-import type { Host, RunOptions, RunResult } from '../hosts/host.ts';
+import { type Host, requireReached, type RunOptions, type RunResult } from '../hosts/host.ts';
 import { isOver, LOCKED_STATUS, readNote, SWITCH_SCRIPT, type SwitchNote } from './switch-note.ts';
 import { besidesServerLines, upstreamAddresses } from './upstream.ts';
 
@@ -49,6 +49,7 @@ async function git(host: Host, dir: string, args: readonly string[], options: Ru
     ['env', ...unset, 'git', '-C', dir, '-c', 'core.quotePath=false', '-c', 'core.fsmonitor=false', ...args],
     { env: ENVIRONMENT, ...options },
   );
+  requireReached(host, result);
   if (result.status === null || result.status === 127) {
     throw await unreadable(host, dir, result, `git ${args[0] ?? ''}`);
   }

@@ -157,7 +157,9 @@ async function ask(host: Host, call: Call): Promise<{ word: string; owner: Owner
     });
     const [word = '', ...rest] = result.stdout.split('\n');
     if (result.status !== 0 || word === '') {
-      return { problem: result.notStarted ?? (result.stderr.trim() || `status ${String(result.status)}`) };
+      return {
+        problem: result.unreachable ?? result.notStarted ?? (result.stderr.trim() || `status ${String(result.status)}`),
+      };
     }
     const [owner = '', epoch = '', who = '', since = '', release = ''] = rest;
     return { word, owner: owner === '' ? null : { owner, epoch: Number(epoch), who, since, release } };

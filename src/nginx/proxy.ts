@@ -14,7 +14,7 @@ import { posix } from 'node:path';
 import semver from 'semver';
 import type { Config } from '../config/schema.ts';
 import { messageOf, StepError } from '../errors.ts';
-import type { Argv, Host, RunResult } from '../hosts/host.ts';
+import { type Argv, type Host, requireReached, type RunResult } from '../hosts/host.ts';
 import {
   assertSwitchable,
   branchesEqualToHead,
@@ -394,6 +394,8 @@ export class Proxy {
     const { dir, test } = this.#nginx;
     const result = await this.#host.run(test, { cwd: dir, timeoutMs: TEST_TIMEOUT_MS, env: { LC_ALL: 'C' } });
     if (result.status === 0) return result;
+    // The files go back where that is possible; what cannot be asked has refused nothing.
+    requireReached(this.#host, result);
     throw new StepError(
       'NGINX_TEST_FAILED',
       // Also where the test could not be run at all: the files go back, and nothing has moved.
@@ -435,11 +437,12 @@ export class Proxy {
     },
   ): Promise<{ workersAfter: Worker[]; waitedFor: string | null }> {
     const { master, captured, reload, branch, from, stays, again, options } = reloaded;
-    const sent = reload.status === 0;
+    // A connection that broke off says nothing of the signal: it may have been sent.
+    const sent = reload.status === 0 || reload.unreachable !== undefined;
     const deadlineMs = sent ? (options.liveWithinMs ?? LIVE_DEADLINE_MS) : LIVE_AFTER_FAILED_RELOAD_MS;
     const until = performance.now() + deadlineMs;
     const log = this.#emergencies(reloaded.logEnd);
-    if (!sent) options.onProgress?.(`the reload command failed: ${saidBy(this.#nginx.reload, reload)}`);
+    if (reload.status !== 0) options.onProgress?.(`the reload command failed: ${saidBy(this.#nginx.reload, reload)}`);
     let waitedFor: string | null = null;
     for (;;) {
       const [accepting, emergencies] = await this.#lookAfterReload(master, log, again);
@@ -597,7 +600,10 @@ function union(a: readonly Worker[], b: readonly Worker[]): Worker[] {
 /** What a command that failed said, in one sentence. */
 function saidBy(command: Argv, result: RunResult): string {
   const text = printableLine(`${result.stderr}\n${result.stdout}`.trim());
-  const why = result.notStarted ?? (result.timedOut ? 'it took too long' : `status ${String(result.status)}`);
+  const why =
+    result.unreachable ??
+    result.notStarted ??
+    (result.timedOut ? 'it took too long' : `status ${String(result.status)}`);
   return `${command.join(' ')} (${why})${text === '' ? '' : `: ${text}`}.`;
 }
 

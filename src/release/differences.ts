@@ -58,7 +58,7 @@ async function versionMoved(world: World, context: ReleaseContext, server: strin
   const runs = context.runs[server];
   if (runs === 'unknown') return null;
   const expected = runs === 'new' ? context.version : (context.before[server] ?? null);
-  const answer = await askVersion(world.host, serverSettings(world.config, server));
+  const answer = await askVersion(world, serverSettings(world.config, server));
   if (answer.version === expected) return null;
   return { what: server, because: `it should run ${expected ?? 'nothing'}, but ${answer.because}`, weight: 'stops' };
 }

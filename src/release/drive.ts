@@ -26,7 +26,7 @@ import type { Place } from './locate.ts';
 import { notify } from './notify.ts';
 import { latestEpoch } from './read.ts';
 import { redactor } from './secrets.ts';
-import { openWorld } from './world.ts';
+import { hostsOf, openWorld } from './world.ts';
 
 /** What an operator asks for; the driver adds the facts. */
 export interface Request {
@@ -104,7 +104,7 @@ export class Driver {
   ): Promise<Driver> {
     const config = document.config.pinned as Config;
     const { dir } = config.nginx;
-    const host = localHost();
+    const host = hostsOf(localHost(), config, place.configFile)(config.nginx);
     const lock = acquireLock(place.stateDir, {
       who: `${who.user}@${who.host}`,
       doing,
@@ -229,7 +229,8 @@ export class Driver {
     await this.#socket?.close();
     this.#socket = null;
     const { dir } = this.world.config.nginx;
-    if (this.engine.document.endedAt !== null && !this.#closed) await giveUp(this.world.host, dir, this.#owner);
+    if (this.engine.document.endedAt !== null && !this.#closed)
+      await giveUp(this.world.on(this.world.config.nginx), dir, this.#owner);
     this.#closed = true;
     this.#lock.release();
   }

@@ -73,7 +73,7 @@ async function lookAtServers(world: World, servers: readonly string[]): Promise<
     await Promise.all(
       servers.map(async (name) => {
         const settings = serverSettings(world.config, name);
-        const [version, health] = await Promise.all([askVersion(world.host, settings), askHealth(settings)]);
+        const [version, health] = await Promise.all([askVersion(world, settings), askHealth(settings)]);
         return [
           name,
           { version: version.version, healthy: health.ok, because: health.ok ? version.because : health.because },
@@ -152,7 +152,7 @@ async function judgeDrain(
 async function lookAtTesting(world: World): Promise<Facts['testing']> {
   const [commit, answer] = await Promise.all([
     world.repository.resolve(`refs/heads/${world.config.git.branches.testing}`).catch(() => null),
-    askVersion(world.host, testServerSettings(world.config)),
+    askVersion(world, testServerSettings(world.config)),
   ]);
   return { commit, serverCommit: answer.commit, because: answer.because };
 }
@@ -168,6 +168,6 @@ async function lookAtTag(world: World, context: ReleaseContext): Promise<Facts['
 async function preflightChecks(world: World): Promise<Facts['preflight']> {
   const { version, previous } = world.versions;
   return await Promise.all(
-    world.config.preflight.map((check) => runCheck(world.host, check, { version, tag: version, previous })),
+    world.config.preflight.map((check) => runCheck(world, check, { version, tag: version, previous })),
   );
 }

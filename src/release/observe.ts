@@ -6,9 +6,9 @@ import { join } from 'node:path';
 import type { EventName, Facts } from '../../machines/events.ts';
 import { OPERATOR_EVENTS } from '../../machines/events.ts';
 import type { Config } from '../config/schema.ts';
-import { serverSettings, testServerSettings } from '../config/settings.ts';
+import { type ServerSettings, serverSettings, testServerSettings } from '../config/settings.ts';
 import { watchLogs } from '../effects/log-rates.ts';
-import { jobId } from '../effects/server-job.ts';
+import { jobId, publishPlace } from '../effects/server-job.ts';
 import { followLines, type LineFollower } from '../logs/lines.ts';
 import type { ReleaseDocument } from '../store/document.ts';
 import { planOf, type PlanStep } from '../views/plan.ts';
@@ -37,7 +37,10 @@ export function standBy(place: Place, current: () => ReleaseDocument): Bystander
   const redact = redactor(config, process.env);
   const logs = watchLogs(world, servers);
   const sources = new Map<string, LineFollower>(
-    servers.map((server) => [`${server} log`, followLines(world.host, serverSettings(config, server).log, 'end')]),
+    servers.map((name) => {
+      const server = serverSettings(config, name);
+      return [`${name} log`, followLines(world.on(server), server.log, 'end')];
+    }),
   );
   let askedAt = performance.now();
   return {
@@ -53,8 +56,10 @@ export function standBy(place: Place, current: () => ReleaseDocument): Bystander
       );
     },
     async texts() {
-      for (const job of jobsAtWork(config, current())) {
-        if (!sources.has(job)) sources.set(job, followLines(world.host, join(world.jobs, job, 'out'), 'beginning'));
+      for (const { id, server } of jobsAtWork(config, current())) {
+        if (sources.has(id)) continue;
+        const { host, jobs } = publishPlace(world, server);
+        sources.set(id, followLines(host, join(jobs, id, 'out'), 'beginning'));
       }
       const polled = await Promise.all(
         [...sources].map(async ([source, lines]) => ({ source, ...(await lines.poll()) })),
@@ -73,14 +78,19 @@ export function standBy(place: Place, current: () => ReleaseDocument): Bystander
   };
 }
 
-/** The ids of the jobs that the step of this moment runs, or may run: of a wave one for each server. */
-function jobsAtWork(config: Config, { id, snapshot: { value: step, context } }: ReleaseDocument): string[] {
+/** The jobs that the step of this moment runs, or may run: of a wave one for each server. */
+function jobsAtWork(
+  config: Config,
+  { id: release, snapshot: { value: step, context } }: ReleaseDocument,
+): { id: string; server: ServerSettings }[] {
   const known = stateOf(step, context.topology);
-  const names: Partial<Record<string, string[]>> = {
-    testing: [testServerSettings(config).name],
-    publishing: known?.servers ?? [],
-    restoring: known?.servers ?? [],
-  };
+  const ofWave = () => (known?.servers ?? []).map((name) => serverSettings(config, name));
+  const servers =
+    known?.kind === 'testing'
+      ? [testServerSettings(config)]
+      : known?.kind === 'publishing' || known?.kind === 'restoring'
+        ? ofWave()
+        : [];
   const attempt = context.attempts[step] ?? 1;
-  return (names[known?.kind ?? ''] ?? []).map((name) => jobId({ release: { id }, step, attempt, server: { name } }));
+  return servers.map((server) => ({ id: jobId({ release: { id: release }, step, attempt, server }), server }));
 }

@@ -59,7 +59,7 @@ export async function planRelease(place: Place, options: StartOptions): Promise<
   const loaded = loadConfig(place.configFile);
   const { config } = loaded;
   const world = openWorld(place, config, null);
-  const owner = await readOwner(world.host, config.nginx.dir);
+  const owner = await readOwner(world.on(config.nginx), config.nginx.dir);
   if (owner !== null && owner.owner !== ownerName(place.stateDir))
     throw new LockHeldError(heldBy(owner, config.nginx.dir));
   const isRollback = options.backTo !== undefined;
@@ -346,12 +346,10 @@ async function assertRoutes(world: World, options: StartOptions): Promise<Verdic
 }
 
 /** What every server reports, and that they differ where they do. All are asked at once: a fleet is large. */
-async function reportedVersions({
-  config,
-  host,
-}: World): Promise<{ answers: Record<string, VersionAnswer>; warnings: string[] }> {
+async function reportedVersions(world: World): Promise<{ answers: Record<string, VersionAnswer>; warnings: string[] }> {
+  const { config } = world;
   const asked = Object.keys(config.servers).map(
-    async (name) => [name, await askVersion(host, serverSettings(config, name))] as const,
+    async (name) => [name, await askVersion(world, serverSettings(config, name))] as const,
   );
   const answers = Object.fromEntries(await Promise.all(asked));
   const versions = [...new Set(Object.values(answers).map(({ version }) => version))];

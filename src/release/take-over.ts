@@ -16,15 +16,18 @@ import type { ReleaseDocument } from '../store/document.ts';
 import type { Place } from './locate.ts';
 import { latestEpoch, readLiveDriver } from './read.ts';
 import { thisSender } from './sender.ts';
+import { hostsOf } from './world.ts';
 
 /** Who drives here, and who owns the proxy; null where nobody does. Reads only. */
 export async function whoHolds(
   place: Place,
   config: Config,
 ): Promise<{ driver: Driver | null; owner: Owner | null; ours: string }> {
-  const owner = await readOwner(localHost(), config.nginx.dir);
+  const owner = await readOwner(proxyHost(place, config), config.nginx.dir);
   return { driver: readLiveDriver(place.stateDir), owner, ours: ownerName(place.stateDir) };
 }
+
+const proxyHost = (place: Place, config: Config) => hostsOf(localHost(), config, place.configFile)(config.nginx);
 
 const PATIENCE_MS = 5_000;
 
@@ -56,8 +59,8 @@ export async function takeOver(place: Place, config: Config, document: ReleaseDo
           since: new Date().toISOString(),
           release: document === null ? 'nothing' : `${document.id} (${document.snapshot.context.version})`,
         };
-        await claim(localHost(), config.nginx.dir, mine, { force: true });
-        if (document === null) await giveUp(localHost(), config.nginx.dir, mine.owner);
+        await claim(proxyHost(place, config), config.nginx.dir, mine, { force: true });
+        if (document === null) await giveUp(proxyHost(place, config), config.nginx.dir, mine.owner);
         return lock.epoch;
       } finally {
         lock.release();

@@ -7,6 +7,7 @@ import type { World } from '../effects/world.ts';
 import { openRepository } from '../git/repository.ts';
 import type { Host } from '../hosts/host.ts';
 import { localHost } from '../hosts/local.ts';
+import { sshCommandLine, sshHost, type SshOptions } from '../hosts/ssh.ts';
 import { type Ownership, unowned } from '../nginx/owner.ts';
 import { createProxy, type Proxy } from '../nginx/proxy.ts';
 import { readProgress, writeProgress } from '../store/release-file.ts';
@@ -32,6 +33,7 @@ export function openWorld(
   driver: Driving = ONLOOKER,
 ): World {
   const host = localHost();
+  const on = hostsOf(host, config, place.configFile);
   const addresses = Object.fromEntries(Object.entries(config.servers).map(([name, { address }]) => [name, address]));
   const paths = statePaths(place.stateDir);
   const topology = document?.snapshot.context.topology ?? topologyOf(config);
@@ -41,9 +43,11 @@ export function openWorld(
   return {
     config,
     host,
+    on,
+    sshCommand: sshCommandLine(sshOptions(config, place.configFile)),
     repository: openRepository(resolve(dirname(place.configFile), config.git.dir)),
-    proxy: createProxy(host, { ...config.nginx, routes: routesOf(config) }, addresses),
-    preview: previewProxy(host, config, topology, addresses),
+    proxy: createProxy(on(config.nginx), { ...config.nginx, routes: routesOf(config) }, addresses),
+    preview: previewProxy(on, config, topology, addresses),
     topology,
     worktree: paths.worktree,
     jobs: paths.jobs,
@@ -66,8 +70,25 @@ export function openWorld(
   };
 }
 
+const sshOptions = ({ ssh }: Pick<Config, 'ssh'>, configFile: string): SshOptions => ({
+  connectTimeoutMs: ssh.connect,
+  ...(ssh.config === undefined ? {} : { configFile: resolve(dirname(configFile), ssh.config) }),
+});
+
+/** The hosts that flow.yaml names, each made once. */
+export function hostsOf(here: Host, { ssh }: Pick<Config, 'ssh'>, configFile: string): World['on'] {
+  const known = new Map<string, Host>();
+  const options = sshOptions({ ssh }, configFile);
+  return ({ on }) => {
+    if (on === undefined) return here;
+    const host = known.get(on) ?? sshHost(on, options);
+    known.set(on, host);
+    return host;
+  };
+}
+
 function previewProxy(
-  host: Host,
+  on: World['on'],
   config: Config,
   topology: Topology,
   addresses: Readonly<Record<string, string>>,
@@ -75,5 +96,5 @@ function previewProxy(
   const nginx = config.preview?.nginx;
   if (nginx === undefined) return null;
   const route = previewRouteOf(config, canaryAndRest(topology).canary.servers);
-  return createProxy(host, { ...nginx, routes: nginx.routes ?? (route === null ? [] : [route]) }, addresses);
+  return createProxy(on(nginx), { ...nginx, routes: nginx.routes ?? (route === null ? [] : [route]) }, addresses);
 }

@@ -39,7 +39,11 @@ export async function processOf(pid: number): Promise<RunningProcess | null> {
 export async function sandboxProcesses(root: string): Promise<RunningProcess[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
   const all = (await Promise.all(pids.map(processOf))).filter((one) => one !== null);
-  const own = new Set(all.filter((one) => isServer(one, root) || isNginx(one, root) || isPublish(one, root)));
+  const own = new Set(
+    all.filter(
+      (one) => isServer(one, root) || isNginx(one, root) || isPublish(one, root) || isSshd(one, join(root, 'ssh')),
+    ),
+  );
   // What a publish.sh started (a sleep, a pipe) has nothing of the root in it, but a parent that has.
   for (let before = -1; before !== own.size; ) {
     before = own.size;
@@ -61,6 +65,12 @@ export function isNginx(one: RunningProcess, root: string): boolean {
   const prefix = join(root, 'nginx');
   if (title.startsWith('nginx: master process')) return `${one.argv.join(' ')} `.includes(` -p ${prefix} `);
   return title.startsWith('nginx: worker process') && one.cwd === prefix;
+}
+
+/** The sshd that listens for a machine whose settings lie in or under the folder; its title holds its command line. */
+export function isSshd(one: RunningProcess, folder: string): boolean {
+  const line = one.argv.join(' ');
+  return /(?:^|\/)sshd\b/.test(one.argv[0] ?? '') && line.includes(` -f ${folder}/`);
 }
 
 function isPublish(one: RunningProcess, root: string): boolean {

@@ -21,6 +21,8 @@ import { freePorts } from './ports.ts';
 import { endSandboxProcesses, isNginx, isServer, processOf, signal } from './processes.ts';
 import { launcherText, type Misbehaviour, programText } from './program.ts';
 import { knobsText, type PublishKnobs, publishScriptText } from './publish-script.ts';
+import { type SshHosts, sshHostsAt, type SshMachine, writeSshHosts } from './ssh-hosts.ts';
+import { findSshd } from './sshd-binary.ts';
 
 const DESCRIPTION_FILE = 'sandbox.json';
 const OPERATOR = 'Operator';
@@ -41,6 +43,8 @@ export interface SandboxOptions {
   watchMs?: number;
   /** Laid over the contents of flow.yaml, object by object. */
   config?: Record<string, unknown>;
+  /** The proxy, every server, and a machine that publishes, each behind an sshd of its own; flow.yaml says which is on which. */
+  ssh?: boolean;
   /** An nginx program. Default: what findNginx answers. */
   nginx?: string;
   /** Told, in one line each, what is being done. */
@@ -61,6 +65,8 @@ interface Description {
   startMs: number;
   /** By name: the test server first, then the application servers in their order. */
   servers: Record<string, SandboxServer>;
+  /** The machines behind ssh, and the sshd they run; left out where everything is on this machine. */
+  ssh?: { sshd: string; machines: Record<string, SshMachine> };
 }
 
 /** A sandbox that was made, here or by another process. */
@@ -74,6 +80,8 @@ export interface Sandbox {
   readonly url: string;
   /** By name; `test` is the test server. */
   readonly servers: Readonly<Record<string, SandboxServer>>;
+  /** The machines behind ssh: `proxy`, `build`, and each server under its own name. Null where there are none. */
+  readonly ssh: SshHosts | null;
   /** The server of that name. Throws FlowError `NO_SUCH_SERVER`. */
   server(name: string): SandboxServer;
   /** The version a running server reports, asked directly (`v1.3.7`), or null when it does not answer. */
@@ -122,7 +130,8 @@ export async function createSandbox(options: SandboxOptions): Promise<Sandbox> {
   const progress = options.onProgress ?? (() => undefined);
   const nginx = options.nginx ?? (await findNginx({ onProgress: progress }));
   const names = ['test', ...(options.servers ?? ['app1', 'app2'])];
-  const [nginxPort = 0, ...ports] = await freePorts(names.length + 1);
+  const machineNames = options.ssh === true ? ['proxy', 'build', ...names] : [];
+  const [nginxPort = 0, ...ports] = await freePorts(1 + names.length + machineNames.length);
   const servers: Record<string, SandboxServer> = {};
   for (const [at, name] of names.entries()) {
     const dir = join(root, 'servers', name);
@@ -131,6 +140,10 @@ export async function createSandbox(options: SandboxOptions): Promise<Sandbox> {
   }
   const projectName = options.projectName ?? 'quickpay';
   const description: Description = { projectName, nginxPort, startMs: options.startMs ?? 1_000, servers };
+  if (options.ssh === true) {
+    const machines = machinesOf(root, machineNames, ports.slice(names.length));
+    description.ssh = { sshd: await findSshd({ onProgress: progress }), machines };
+  }
   // Before the first process: whoever opens the folder must be able to end what we start.
   await writeFile(join(root, DESCRIPTION_FILE), `${JSON.stringify(description, null, 2)}\n`);
   const sandbox = sandboxAt(root, description);
@@ -142,7 +155,9 @@ export async function createSandbox(options: SandboxOptions): Promise<Sandbox> {
     await Promise.all([
       installFirstVersion(sandbox),
       buildNginx(sandbox, nginx, routesIn(config, names.slice(1))).then(() => sandbox.startNginx()),
+      buildMachines(sandbox, description.ssh?.machines ?? {}),
     ]);
+    for (const name of machineNames) await sandbox.ssh?.start(name);
   } catch (error) {
     await sandbox.stop();
     throw error;
@@ -182,6 +197,7 @@ function sandboxAt(root: string, description: Description): Sandbox {
   const nginxDir = join(root, 'nginx');
   const url = `http://127.0.0.1:${description.nginxPort}`;
   const { servers } = description;
+  const ssh = description.ssh === undefined ? null : sshHostsAt(root, description.ssh.sshd, description.ssh.machines);
 
   const server = (name: string): SandboxServer => {
     const found = servers[name];
@@ -214,6 +230,7 @@ function sandboxAt(root: string, description: Description): Sandbox {
     root,
     projectDir,
     nginxDir,
+    ssh,
     url,
     servers,
     server,
@@ -366,6 +383,54 @@ async function installFirstVersion(sandbox: Sandbox): Promise<void> {
   await rm(clone, { recursive: true, force: true });
 }
 
+// ── the machines ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What every machine does not have: the operator's project and its remote, the proxy, and what the other servers have. */
+function machinesOf(root: string, names: readonly string[], ports: readonly number[]): Record<string, SshMachine> {
+  const here = ['project', 'cil.git'].map((folder) => join(root, folder));
+  const servers = names.slice(2).map((name) => join(root, 'servers', name));
+  return Object.fromEntries(
+    names.map((name, at): [string, SshMachine] => {
+      const others = servers.filter((folder) => folder !== join(root, 'servers', name));
+      const nginx = join(root, 'nginx');
+      // The machine that publishes reaches every server, as publish.sh does.
+      const hides =
+        name === 'build' ? [...here, nginx] : name === 'proxy' ? [...here, ...servers] : [...here, nginx, ...others];
+      return [name, { port: ports[at] ?? 0, hides }];
+    }),
+  );
+}
+
+const DEPLOY = `#!/bin/sh
+# Publishes a commit that was brought here: ./deploy.sh SERVER COMMIT
+set -eu
+cd "$(dirname "$0")"
+git checkout --quiet --detach "$2"
+exec ./publish.sh "$1"
+`;
+
+/** Keys and settings of every machine, and on the one that publishes a clone of the project. */
+async function buildMachines({ root }: Sandbox, machines: Readonly<Record<string, SshMachine>>): Promise<void> {
+  if (Object.keys(machines).length === 0) return;
+  await writeSshHosts(root, machines);
+  const build = join(root, 'build');
+  await git(root, 'clone', '--quiet', '--branch', 'master', 'cil.git', build);
+  await settle(build);
+  await writeFile(join(build, 'deploy.sh'), DEPLOY);
+  await chmod(join(build, 'deploy.sh'), 0o755);
+}
+
+function onMachines(sandbox: Sandbox, servers: readonly string[]): Record<string, unknown> {
+  if (sandbox.ssh === null) return {};
+  return {
+    ssh: { config: sandbox.ssh.configFile, connect: '5s' },
+    servers: Object.fromEntries(servers.map((name) => [name, { on: name }])),
+    test: { on: 'test' },
+    nginx: { on: 'proxy' },
+    publish: { on: 'build', dir: join(sandbox.root, 'build'), run: './deploy.sh {server} {commit}' },
+  };
+}
+
 function flowYaml(sandbox: Sandbox, description: Description, options: SandboxOptions): string {
   const entry = ({ address, dir, log }: SandboxServer) => ({ address, dir, log });
   const { test, ...applications } = description.servers;
@@ -389,7 +454,8 @@ function flowYaml(sandbox: Sandbox, description: Description, options: SandboxOp
     watch: { soak: `${options.watchMs ?? 3_000}ms` },
   };
   const head = '# How this project is released. Windows are short, because this world is a sandbox.\n';
-  return head + stringify(overlay(base, options.config ?? {}));
+  const placed = overlay(base, onMachines(sandbox, Object.keys(applications)));
+  return head + stringify(overlay(placed, options.config ?? {}));
 }
 
 function overlay(base: Record<string, unknown>, over: Record<string, unknown>): Record<string, unknown> {

@@ -42,7 +42,7 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
     mend: 'The store keeps what it is given and knows nothing of steps. Move the decision up to src/release.',
   },
   'src/hosts': {
-    imports: ['src/hosts', 'src/errors.ts', 'node:', 'execa'],
+    imports: ['src/hosts', 'src/errors.ts', 'node:', 'execa', 'p-limit'],
     mend: 'A host runs programs and reads files for everyone alike. Move what is special to src/git, src/nginx or src/logs.',
   },
   'src/git': {

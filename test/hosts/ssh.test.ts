@@ -8,17 +8,26 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import type { Host } from '../../src/hosts/host.ts';
 import { ensureJob, peekJob } from '../../src/hosts/jobs.ts';
 import { sshHost } from '../../src/hosts/ssh.ts';
-import { type SshServer, startSshServer } from './ssh-server.ts';
+import { freePorts } from '../../src/sandbox/ports.ts';
+import { type SshHosts, sshHostsAt, writeSshHosts } from '../../src/sandbox/ssh-hosts.ts';
+import { findSshd } from '../../src/sandbox/sshd-binary.ts';
 
-let server: SshServer;
+let server: SshHosts;
 let host: Host;
+let root: string;
 let dir: string;
 beforeAll(async () => {
-  server = await startSshServer();
-  host = sshHost('one', { configFile: server.configFile, connectSeconds: 3 });
-}, 60_000);
+  root = await mkdtemp(join(tmpdir(), 'flow-sshd-'));
+  const [port = 0] = await freePorts(1);
+  const machines = { one: { port, hides: [] } };
+  await writeSshHosts(root, machines);
+  server = sshHostsAt(root, await findSshd(), machines);
+  await server.start('one');
+  host = sshHost('one', { configFile: server.configFile, connectTimeoutMs: 3_000 });
+}, 120_000);
 afterAll(async () => {
-  await server.close();
+  await server.stop('one');
+  await rm(root, { recursive: true, force: true });
 });
 beforeEach(async () => {
   dir = await mkdtemp(join(tmpdir(), 'flow-ssh-'));
@@ -63,7 +72,7 @@ describe('a program on a host behind ssh', () => {
   test('gets any words as they are', async () => {
     const word = fc
       .string({ unit: 'binary', maxLength: 40 })
-      .filter((text) => !text.includes('\0') && text.isWellFormed());
+      .filter((text) => !text.includes('\0') && Buffer.from(text).toString() === text);
     await fc.assert(
       fc.asyncProperty(fc.array(word, { minLength: 1, maxLength: 12 }), async (words) => {
         const { stdout } = await host.run(['printf', '%s\\0', ...words]);
@@ -75,7 +84,7 @@ describe('a program on a host behind ssh', () => {
 
   test('that ends with 255 has failed; a host that is not there is something else', async () => {
     expect(await host.run(['sh', '-c', 'echo no >&2; exit 255'])).toMatchObject({ status: 255, stderr: 'no\n' });
-    const nobody = sshHost('nobody', { configFile: server.configFile, connectSeconds: 2 });
+    const nobody = sshHost('nowhere', { configFile: server.configFile, connectTimeoutMs: 2_000 });
     const unreachable = await nobody.run(['true']);
     expect([unreachable.status, unreachable.unreachable]).toEqual([null, expect.stringContaining('refused')]);
     await expect(nobody.readFile('/etc/hostname')).rejects.toThrow('refused');
@@ -132,7 +141,7 @@ describe('a job on a host behind ssh', () => {
   test('runs once and to its end while every connection is cut again and again', async () => {
     const root = join(dir, 'jobs');
     let output = '';
-    const cutting = setInterval(() => server.dropConnections(), 700);
+    const cutting = setInterval(() => void server.dropConnections('one'), 700);
     try {
       const script = 'echo begun >> count; for i in 1 2 3 4 5 6 7 8; do echo "tick $i"; sleep 0.4; done; exit 3';
       const end = await ensureJob(host, job(root, script), {
@@ -155,13 +164,52 @@ describe('a job on a host behind ssh', () => {
       onOutput: () => Promise.resolve(),
     });
     await expect.poll(() => existsSync(join(dir, 'count')), { timeout: 10_000 }).toBe(true);
-    await server.stop();
+    await server.stop('one');
     await new Promise((resolve) => setTimeout(resolve, 2_500));
-    await server.start();
+    await server.start('one');
     expect(await ending).toMatchObject({ state: 'done', status: 0 });
     expect(await peekJob(host, root, 'r-0001/app1/publishingApp1.1')).toMatchObject({ state: 'done', status: 0 });
     expect(await readFile(join(dir, 'count'), 'utf8')).toBe('begun\n');
   }, 60_000);
+});
+
+describe('the connection of a host behind ssh', () => {
+  test('may break between two calls, and is made again; what changes the world is then done once', async () => {
+    const file = join(dir, 'done');
+    for (let round = 0; round < 5; round++) {
+      await server.dropConnections('one');
+      const said = await host.run(['sh', '-c', `echo done >> '${file}'`], { changesWorld: true });
+      expect(said.unreachable ?? said.status).toBe(0);
+    }
+    expect(await readFile(file, 'utf8')).toBe('done\n'.repeat(5));
+  });
+
+  test('may break in the middle of a call that changes the world: then nobody can say, and it is not done again', async () => {
+    const file = join(dir, 'done');
+    const doing = host.run(['sh', '-c', `echo done >> '${file}'; sleep 3`], { changesWorld: true });
+    await expect.poll(() => existsSync(file)).toBe(true);
+    await server.dropConnections('one');
+    expect(await doing).toMatchObject({ status: null, unreachable: expect.stringContaining('one') as string });
+    expect(await readFile(file, 'utf8')).toBe('done\n');
+  });
+
+  test('carries many calls at once, each with its own answer', async () => {
+    const answers = await Promise.all(
+      Array.from(
+        { length: 60 },
+        async (_, index) => await host.run(['sh', '-c', `echo out ${index}; echo err ${index} >&2; exit ${index}`]),
+      ),
+    );
+    for (const [index, { status, stdout, stderr }] of answers.entries())
+      expect([status, stdout, stderr]).toEqual([index, `out ${index}\n`, `err ${index}\n`]);
+  });
+
+  test('takes what a program prints for nothing else, though it looks like the end of a call, and megabytes of it', async () => {
+    const said = await host.run(['sh', '-c', 'printf "\\nflow-000000000000000000000000:0\\n"; exit 4']);
+    expect([said.status, said.stdout]).toEqual([4, '\nflow-000000000000000000000000:0\n']);
+    const much = await host.run(['sh', '-c', 'head -c 9000000 /dev/zero | tr "\\0" x']);
+    expect([much.status, much.stdout.length]).toEqual([0, 9_000_000]);
+  });
 });
 
 describe('a name that ssh could take for something else', () => {
