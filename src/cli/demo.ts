@@ -30,6 +30,12 @@ export interface DemoOptions {
   crash: boolean;
   keep: boolean;
   fast: boolean;
+  /** How many servers there are. Default 2. */
+  servers?: number;
+  /** Everything but the project is on a machine of its own, behind ssh. */
+  ssh?: boolean;
+  /** The new version is looked at through a pre-release proxy first. */
+  preview?: boolean;
   /** Folder for the world. Default: a new one among the temporary files. */
   root?: string;
   /** Other windows than the demo's own. */
@@ -122,6 +128,8 @@ class Demo {
   #loads: Load[] = [];
   #children = new Set<ChildProcess>();
   #isOver = false;
+  /** What each flow begins with: over ssh it finds no machine's folders on this one. */
+  #alone: string[] = [];
 
   constructor(options: DemoOptions) {
     this.#options = options;
@@ -198,15 +206,20 @@ class Demo {
   }
 
   async #build(): Promise<Sandbox> {
-    const { badRelease, fast, windows } = this.#options;
+    const { badRelease, fast, windows, servers = 2, ssh = false, preview = false } = this.#options;
     const root = this.#options.root ?? join(await mkdtemp(join(tmpdir(), FOLDER_PREFIX)), 'world');
-    this.say(`Building a world in ${root}: a project with a remote, three servers, an Nginx …`);
+    this.say(
+      `Building a world in ${root}: a project with a remote, ${servers} servers and one to test on, an Nginx${preview ? ', and one to look at the new version first' : ''}${ssh ? '; each on a machine of its own, behind an sshd' : ''} …`,
+    );
     const sandbox = await createSandbox({
       root,
       startMs: 1_000,
       // The bad version is found out long before such a soak ends.
       soakMs: badRelease ? 20_000 : 6_000,
       watchMs: 3_000,
+      servers: Array.from({ length: servers }, (_, index) => `app${index + 1}`),
+      ssh,
+      preview,
       ...windows,
       ...(fast
         ? { config: { verify: { soak: '0s', every: '1s' }, watch: { soak: '0s' }, drain: { watch: '0s' } } }
@@ -218,6 +231,7 @@ class Demo {
     // First of all: from here on `clear` can end it.
     this.#sandbox = sandbox;
     this.#assertGoesOn();
+    this.#alone = (await sandbox.ssh?.alone()) ?? [];
     this.say(sandbox.describe());
     return sandbox;
   }
@@ -394,7 +408,8 @@ class Demo {
     this.#assertGoesOn();
     // Plain lines whatever the environment says of colours: they are read here.
     const { FORCE_COLOR: _, ...env } = process.env;
-    const child = spawn(process.execPath, [this.#options.flow, ...args], {
+    const [program = process.execPath, ...words] = [...this.#alone, process.execPath, this.#options.flow, ...args];
+    const child = spawn(program, words, {
       cwd: this.#world().projectDir,
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...env, NO_COLOR: '1' },

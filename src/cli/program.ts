@@ -34,6 +34,17 @@ const portNumber = (value: string): number => {
   return number;
 };
 
+const serverCount = (value: string): number => {
+  const number = Number(value);
+  if (!Number.isSafeInteger(number) || number < 2 || number > 20)
+    throw new CommanderError(
+      EXIT.usage,
+      'flow.servers',
+      `error: --servers wants a number from 2 to 20, not "${value}"`,
+    );
+  return number;
+};
+
 /** Runs one command line and returns the exit status. Never throws. */
 export async function run(argv: string[]): Promise<ExitCode> {
   let status: ExitCode = EXIT.ok;
@@ -207,22 +218,38 @@ export async function run(argv: string[]): Promise<ExitCode> {
     .option('--bad-release', 'the new version fails in production and is rolled back')
     .option('--crash', 'flow is killed in the middle of a publish, and resumes')
     .option('--fast', 'measure how long a release takes beyond what no tool could avoid')
+    .addOption(new Option('--servers <number>', 'how many servers there are').argParser(serverCount))
+    .option('--ssh', 'the proxy, every server and a machine that publishes are each behind ssh')
+    .option('--preview', 'the new version is looked at through a pre-release proxy first')
     .option('--keep', 'leave the sandbox running, to go on by hand')
     .option('--stop <folder>', 'stop and remove a sandbox that was kept')
     .action(
-      async (options: { badRelease?: boolean; crash?: boolean; fast?: boolean; keep?: boolean; stop?: string }) => {
+      async (options: {
+        badRelease?: boolean;
+        crash?: boolean;
+        fast?: boolean;
+        keep?: boolean;
+        stop?: string;
+        servers?: number;
+        ssh?: boolean;
+        preview?: boolean;
+      }) => {
         const { runDemo, runDemoStop } = await import('./demo.ts');
         if (options.stop !== undefined) {
           await runDemoStop(options.stop);
           return;
         }
-        const { badRelease = false, crash = false, fast = false, keep = false } = options;
+        const { badRelease = false, crash = false, fast = false, keep = false, servers = 2 } = options;
+        const { ssh = false, preview = false } = options;
         status = await runDemo({
           flow: process.argv[1] ?? '',
           badRelease,
           crash,
           fast,
           keep,
+          servers,
+          ssh,
+          preview,
           out: process.stdout,
           colour: terminal().outColour,
         });

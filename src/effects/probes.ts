@@ -84,7 +84,11 @@ export async function runCheck(
   check: Check,
   values: Record<string, string> = {},
 ): Promise<CheckResult> {
-  if ('http' in check) return await httpCheck(check.name ?? check.http, fillText(check.http, values), check);
+  if ('http' in check) {
+    const { contains } = check;
+    const filled = contains === undefined ? check : { ...check, contains: fillText(contains, values) };
+    return await httpCheck(check.name ?? check.http, fillText(check.http, values), filled);
+  }
   const argv = fill(check.run, values);
   const name = check.name ?? argv.join(' ');
   const result = await world.on(check).run(argv, {

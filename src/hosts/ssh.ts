@@ -32,7 +32,7 @@ const DEFAULT_TIMEOUT_MS = 30_000;
 const KEEP_SECONDS = 60;
 /** Calls at the same time. An sshd takes ten sessions on one connection; a second flow and a person may want some as well. */
 const SESSIONS = 4;
-/** For so long what only reads is asked again, when the connection breaks. */
+/** For so long what only reads is asked again when the connection breaks, but no longer than a connection may take to be made. */
 const PATIENCE_MS = 4_000;
 const RETRY_MS = 250;
 const ABSENT = 44;
@@ -149,7 +149,7 @@ export function sshHost(destination: string, { configFile, connectTimeoutMs = 10
   }
 
   async function call(given: Omit<Call, 'mark'>, mayAgain: boolean): Promise<CallEnd> {
-    const patienceEnds = performance.now() + PATIENCE_MS;
+    const patienceEnds = performance.now() + Math.min(PATIENCE_MS, connectTimeoutMs);
     for (;;) {
       const end = await session(async () => await once(given, mayAgain));
       if (end.end !== 'broke') return end;

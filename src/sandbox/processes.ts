@@ -9,6 +9,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { codeOf } from '../errors.ts';
 
 const GRACE_MS = 3_000;
+/** The folders of a sandbox that may hold an Nginx. */
+const NGINX_FOLDERS = ['nginx', 'nginx2', 'nginx3', 'preview'];
 
 export interface RunningProcess {
   pid: number;
@@ -62,9 +64,10 @@ export function isServer(one: RunningProcess, root: string): boolean {
 /** An Nginx master names its prefix; a worker names nothing, but stands in the folder its master was started in. */
 export function isNginx(one: RunningProcess, root: string): boolean {
   const title = one.argv[0] ?? '';
-  const prefix = join(root, 'nginx');
-  if (title.startsWith('nginx: master process')) return `${one.argv.join(' ')} `.includes(` -p ${prefix} `);
-  return title.startsWith('nginx: worker process') && one.cwd === prefix;
+  const prefixes = NGINX_FOLDERS.map((folder) => join(root, folder));
+  if (title.startsWith('nginx: master process'))
+    return prefixes.some((prefix) => `${one.argv.join(' ')} `.includes(` -p ${prefix} `));
+  return title.startsWith('nginx: worker process') && prefixes.includes(one.cwd);
 }
 
 /** The sshd that listens for a machine whose settings lie in or under the folder; its title holds its command line. */

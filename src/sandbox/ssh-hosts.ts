@@ -30,6 +30,8 @@ export interface SshHosts {
   stop(name: string): Promise<void>;
   /** Ends every connection to a machine; new ones are taken. */
   dropConnections(name: string): Promise<void>;
+  /** What a command is to begin with so that it finds the folders of no machine but its own; empty where that cannot be had. */
+  alone(): Promise<string[]>;
 }
 
 export function sshHostsAt(root: string, sshd: string, machines: Readonly<Record<string, SshMachine>>): SshHosts {
@@ -59,6 +61,12 @@ export function sshHostsAt(root: string, sshd: string, machines: Readonly<Record
       }
     },
     dropConnections,
+    async alone() {
+      if (!(await canHide())) return [];
+      const folders = ['nginx', 'preview', 'servers', 'build'].map((name) => join(root, name));
+      const covered = await covering(folders);
+      return ['unshare', '--mount', 'sh', '-c', [...covered, 'exec "$@"'].join(' && '), 'sh'];
+    },
     async stop(name) {
       const { port } = machine(name);
       // All at once: without the one that listens, the others could not be told from any other sshd.
@@ -149,22 +157,29 @@ async function keygen(file: string): Promise<void> {
  */
 async function startCommand(dir: string, sshd: string, hides: readonly string[]): Promise<[string, ...string[]]> {
   const start: [string, ...string[]] = [sshd, '-f', join(dir, 'sshd_config'), '-E', join(dir, 'log')];
-  const isRoot = process.getuid?.() === 0;
-  if (!isRoot || (await localHost().run(['unshare', '--mount', 'true'])).status !== 0) return start;
+  if (!(await canHide())) return start;
   const passwd = await readFile('/etc/passwd', 'utf8');
   const own = /^sshd:/m.test(passwd) ? '' : 'sshd:x:65533:65534::/:/usr/sbin/nologin\n';
   await writeFile(join(dir, 'passwd'), `${passwd}${own}`);
-  const covered = await Promise.all(
-    hides.map(async (folder) => ((await exists(folder)) ? `mount -t tmpfs none ${quote(folder)}` : 'true')),
-  );
   const script = [
     `mount --bind ${quote(join(dir, 'passwd'))} /etc/passwd`,
     'mount -t tmpfs none /run',
     'mkdir -m 755 /run/sshd',
-    ...covered,
+    ...(await covering(hides)),
     'exec "$@"',
   ].join(' && ');
   return ['unshare', '--mount', 'sh', '-c', script, 'sh', ...start];
+}
+
+/** Whether folders can be hidden from a process: root can, unless it is in a container that forbids it. */
+async function canHide(): Promise<boolean> {
+  return process.getuid?.() === 0 && (await localHost().run(['unshare', '--mount', 'true'])).status === 0;
+}
+
+/** Covers the folders that are there with empty ones, in the namespace of the shell that runs it. */
+async function covering(folders: readonly string[]): Promise<string[]> {
+  const there = await Promise.all(folders.map(async (folder) => ((await exists(folder)) ? [folder] : [])));
+  return there.flat().map((folder) => `mount -t tmpfs none ${quote(folder)}`);
 }
 
 async function exists(path: string): Promise<boolean> {

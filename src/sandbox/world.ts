@@ -12,7 +12,7 @@ import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { stringify } from 'yaml';
 import { parseConfig } from '../config/load.ts';
-import { type Route, routesOf } from '../config/settings.ts';
+import { previewRouteOf, type Route, routesOf, wavesFrom } from '../config/settings.ts';
 import { codeOf, EXIT, FlowError } from '../errors.ts';
 import type { Argv, RunResult } from '../hosts/host.ts';
 import { localHost } from '../hosts/local.ts';
@@ -25,6 +25,7 @@ import { type SshHosts, sshHostsAt, type SshMachine, writeSshHosts } from './ssh
 import { findSshd } from './sshd-binary.ts';
 
 const DESCRIPTION_FILE = 'sandbox.json';
+const PREVIEW = 'preview';
 const OPERATOR = 'Operator';
 const OPERATOR_EMAIL = 'operator@example.com';
 
@@ -43,6 +44,8 @@ export interface SandboxOptions {
   watchMs?: number;
   /** Laid over the contents of flow.yaml, object by object. */
   config?: Record<string, unknown>;
+  /** Whether there is a pre-release proxy, which leads to the first wave alone and is checked before customers reach it. */
+  preview?: boolean;
   /** The proxy, every server, and a machine that publishes, each behind an sshd of its own; flow.yaml says which is on which. */
   ssh?: boolean;
   /** An nginx program. Default: what findNginx answers. */
@@ -62,6 +65,8 @@ export interface SandboxServer {
 interface Description {
   projectName: string;
   nginxPort: number;
+  /** Of the pre-release proxy; left out where there is none. */
+  previewPort?: number;
   startMs: number;
   /** By name: the test server first, then the application servers in their order. */
   servers: Record<string, SandboxServer>;
@@ -131,7 +136,7 @@ export async function createSandbox(options: SandboxOptions): Promise<Sandbox> {
   const nginx = options.nginx ?? (await findNginx({ onProgress: progress }));
   const names = ['test', ...(options.servers ?? ['app1', 'app2'])];
   const machineNames = options.ssh === true ? ['proxy', 'build', ...names] : [];
-  const [nginxPort = 0, ...ports] = await freePorts(1 + names.length + machineNames.length);
+  const [nginxPort = 0, previewPort = 0, ...ports] = await freePorts(2 + names.length + machineNames.length);
   const servers: Record<string, SandboxServer> = {};
   for (const [at, name] of names.entries()) {
     const dir = join(root, 'servers', name);
@@ -140,6 +145,7 @@ export async function createSandbox(options: SandboxOptions): Promise<Sandbox> {
   }
   const projectName = options.projectName ?? 'quickpay';
   const description: Description = { projectName, nginxPort, startMs: options.startMs ?? 1_000, servers };
+  if (options.preview === true) description.previewPort = previewPort;
   if (options.ssh === true) {
     const machines = machinesOf(root, machineNames, ports.slice(names.length));
     description.ssh = { sshd: await findSshd({ onProgress: progress }), machines };
@@ -154,7 +160,10 @@ export async function createSandbox(options: SandboxOptions): Promise<Sandbox> {
     progress('Installing v1.3.7 on every server, and starting Nginx.');
     await Promise.all([
       installFirstVersion(sandbox),
-      buildNginx(sandbox, nginx, routesIn(config, names.slice(1))).then(() => sandbox.startNginx()),
+      buildNginx(sandbox, nginx, routesIn(config, names.slice(1)), nginxPort, sandbox.nginxDir).then(() =>
+        sandbox.startNginx(),
+      ),
+      options.preview === true ? buildPreview(sandbox, nginx, config, previewPort) : null,
       buildMachines(sandbox, description.ssh?.machines ?? {}),
     ]);
     for (const name of machineNames) await sandbox.ssh?.start(name);
@@ -388,14 +397,18 @@ async function installFirstVersion(sandbox: Sandbox): Promise<void> {
 /** What every machine does not have: the operator's project and its remote, the proxy, and what the other servers have. */
 function machinesOf(root: string, names: readonly string[], ports: readonly number[]): Record<string, SshMachine> {
   const here = ['project', 'cil.git'].map((folder) => join(root, folder));
+  const proxies = ['nginx', PREVIEW].map((folder) => join(root, folder));
   const servers = names.slice(2).map((name) => join(root, 'servers', name));
   return Object.fromEntries(
     names.map((name, at): [string, SshMachine] => {
       const others = servers.filter((folder) => folder !== join(root, 'servers', name));
-      const nginx = join(root, 'nginx');
       // The machine that publishes reaches every server, as publish.sh does.
       const hides =
-        name === 'build' ? [...here, nginx] : name === 'proxy' ? [...here, ...servers] : [...here, nginx, ...others];
+        name === 'build'
+          ? [...here, ...proxies]
+          : name === 'proxy'
+            ? [...here, ...servers]
+            : [...here, ...proxies, ...others];
       return [name, { port: ports[at] ?? 0, hides }];
     }),
   );
@@ -448,14 +461,27 @@ function flowYaml(sandbox: Sandbox, description: Description, options: SandboxOp
     drain: { deadline: '30s', watch: '1s' },
     verify: {
       soak: `${options.soakMs ?? 6_000}ms`,
+      waveSoak: `${Math.min(2_000, options.soakMs ?? 6_000)}ms`,
       every: '500ms',
       checks: [{ name: 'a payment goes through', http: `${sandbox.url}/pay/check` }],
     },
     watch: { soak: `${options.watchMs ?? 3_000}ms` },
+    ...(description.previewPort === undefined ? {} : { preview: previewOf(sandbox, description.previewPort) }),
   };
   const head = '# How this project is released. Windows are short, because this world is a sandbox.\n';
   const placed = overlay(base, onMachines(sandbox, Object.keys(applications)));
   return head + stringify(overlay(placed, options.config ?? {}));
+}
+
+function previewOf({ root, ssh }: Sandbox, port: number): Record<string, unknown> {
+  const url = `http://127.0.0.1:${port}`;
+  return {
+    nginx: { dir: join(root, PREVIEW), ...(ssh === null ? {} : { on: 'proxy' }) },
+    checks: [
+      { name: 'the new version answers', http: `${url}/version`, contains: '{version}' },
+      { name: 'a payment goes through', http: `${url}/pay/check` },
+    ],
+  };
 }
 
 function overlay(base: Record<string, unknown>, over: Record<string, unknown>): Record<string, unknown> {
@@ -482,14 +508,19 @@ function routesIn(flowYamlText: string, names: readonly string[]): Route[] {
   return routesOf({ ...parsed.config, nginx });
 }
 
-async function buildNginx(sandbox: Sandbox, nginx: string, routes: readonly Route[]): Promise<void> {
-  const { nginxDir } = sandbox;
+async function buildNginx(
+  sandbox: Sandbox,
+  nginx: string,
+  routes: readonly Route[],
+  port: number,
+  nginxDir: string,
+): Promise<void> {
   const names = Object.keys(sandbox.servers).filter((name) => name !== 'test');
   await git(sandbox.root, 'init', '--quiet', '--initial-branch=master', nginxDir);
   await settle(nginxDir);
   for (const folder of ['conf', 'sbin', 'logs', 'temp']) await mkdir(join(nginxDir, folder), { recursive: true });
   await writeFile(join(nginxDir, '.gitignore'), 'logs/\ntemp/\n');
-  await writeFile(join(nginxDir, 'conf/nginx.conf'), nginxConf(new URL(sandbox.url).port));
+  await writeFile(join(nginxDir, 'conf/nginx.conf'), nginxConf(port));
   await writeFile(join(nginxDir, 'sbin/nginx'), await nginxLauncher(nginx));
   await chmod(join(nginxDir, 'sbin/nginx'), 0o755);
   const upstream = (servers: readonly string[]) => {
@@ -511,7 +542,18 @@ async function buildNginx(sandbox: Sandbox, nginx: string, routes: readonly Rout
   await git(nginxDir, 'switch', '--quiet', 'master');
 }
 
-function nginxConf(port: string): string {
+/** The Nginx that leads to the first wave alone; no customer knows its port. */
+async function buildPreview(sandbox: Sandbox, nginx: string, flowYamlText: string, port: number): Promise<void> {
+  const parsed = parseConfig(flowYamlText);
+  if (!('config' in parsed)) throw failed('A config that is meant to be wrong has no pre-release proxy.');
+  const [canary = { servers: [] }] = wavesFrom(parsed.config);
+  const route = previewRouteOf(parsed.config, canary.servers);
+  const dir = join(sandbox.root, PREVIEW);
+  await buildNginx(sandbox, nginx, route === null ? [] : [route], port, dir);
+  requireSuccess(await localHost().run(['sbin/nginx'], { cwd: dir, changesWorld: true }), 'sbin/nginx');
+}
+
+function nginxConf(port: number): string {
   // Workers of a root master would run as nobody, who cannot enter a private temporary folder.
   const user = process.getuid?.() === 0 ? 'user root root;\n' : '';
   return `${user}worker_processes 2;

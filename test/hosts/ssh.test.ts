@@ -84,7 +84,7 @@ describe('a program on a host behind ssh', () => {
 
   test('that ends with 255 has failed; a host that is not there is something else', async () => {
     expect(await host.run(['sh', '-c', 'echo no >&2; exit 255'])).toMatchObject({ status: 255, stderr: 'no\n' });
-    const nobody = sshHost('nowhere', { configFile: server.configFile, connectTimeoutMs: 2_000 });
+    const nobody = sshHost('nowhere', { configFile: server.configFile, connectTimeoutMs: 1_000 });
     const unreachable = await nobody.run(['true']);
     expect([unreachable.status, unreachable.unreachable]).toEqual([null, expect.stringContaining('refused')]);
     await expect(nobody.readFile('/etc/hostname')).rejects.toThrow('refused');
@@ -189,7 +189,7 @@ describe('the connection of a host behind ssh', () => {
     const doing = host.run(['sh', '-c', `echo done >> '${file}'; sleep 3`], { changesWorld: true });
     await expect.poll(() => existsSync(file)).toBe(true);
     await server.dropConnections('one');
-    expect(await doing).toMatchObject({ status: null, unreachable: expect.stringContaining('one') as string });
+    expect(await doing).toMatchObject({ status: null, unreachable: expect.any(String) as string });
     expect(await readFile(file, 'utf8')).toBe('done\n');
   });
 
