@@ -50,12 +50,18 @@ const PREAMBLE = `flow_run() {
   if command -v timeout >/dev/null; then exec timeout -k 2 "$flow_seconds" env -- "$@"; fi
   exec env -- "$@"
 }
-flow_read() {
+flow_there() {
+  flow_look=$1; shift
   [ -e "$1" ] || exit ${ABSENT}
+  if ( "$flow_look" "$@" ); then exit 0; fi
+  # What a process ended, or a rotation took away, in this very moment is gone, and was read by nobody.
+  [ -e "$1" ] || exit ${ABSENT}
+  exit 1
+}
+flow_read() {
   exec head -c ${FILE_LIMIT_BYTES + 1} -- "$1"
 }
 flow_slice() {
-  [ -e "$1" ] || exit ${ABSENT}
   [ -f "$1" ] || { echo "$1 is not a file" >&2; exit 1; }
   exec 3<"$1" || exit 1
   stat -L -c '%d:%i %s' /proc/self/fd/3 || exit 1
@@ -160,7 +166,7 @@ export function sshHost(destination: string, { configFile, connectTimeoutMs = 10
   }
 
   async function read(name: string, ...words: string[]): Promise<Buffer | null> {
-    const text = `( ${name} ${words.map(quote).join(' ')} ) </dev/null\n`;
+    const text = `( flow_there ${name} ${words.map(quote).join(' ')} ) </dev/null\n`;
     const end = await call({ text, timeoutMs: DEFAULT_TIMEOUT_MS, limitBytes: FILE_LIMIT_BYTES * 2 }, true);
     if (end.end === 'broke') throw new HostUnreachableError({ name: destination }, brokeOff(end.because));
     if (end.end !== 'status') throw new HostUnreachableError({ name: destination }, 'no answer in time');

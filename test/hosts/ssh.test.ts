@@ -118,6 +118,14 @@ describe('a file on a host behind ssh', () => {
     expect((await host.readFile('/proc/self/stat'))?.length).toBeGreaterThan(10);
   });
 
+  test('of a process that ends while it is read is missing, and no error', async () => {
+    for (let round = 0; round < 40; round++) {
+      const { stdout } = await host.run(['sh', '-c', 'sleep 0.02 >/dev/null 2>&1 & echo $!']);
+      const path = `/proc/${stdout.trim()}/cmdline`;
+      while (((await host.readFile(path))?.length ?? 0) > 0) await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+  });
+
   test('that is missing is no error; a folder is one', async () => {
     expect([await host.readFile(join(dir, 'none')), await host.readSlice(join(dir, 'none'), 0, 10)]).toEqual([
       null,
