@@ -102,6 +102,19 @@ export class Repository {
     });
   }
 
+  /** A file of a commit, and whether it may be executed; null when there is none at that path. */
+  async fileAt(commit: string, path: string): Promise<{ executable: boolean } | null> {
+    const args = ['ls-tree', '-z', '--format=%(objectmode)', '--end-of-options', revision(commit), path];
+    const asked = await runGit(this.dir, args);
+    const [mode = ''] = asked.stdout.split('\0');
+    return asked.status === 0 && /^(?:100|120)/.test(mode) ? { executable: mode !== '100644' } : null;
+  }
+
+  /** Throws StepError `unsafe`, with the commands to run, when git does not know who commits here. Reads only. */
+  async requireIdentity(): Promise<void> {
+    await worktree.requireIdentity(this.dir);
+  }
+
   /** True when `a` is `b` or one of its ancestors. */
   async isAncestor(a: string, b: string): Promise<boolean> {
     const [first, asked] = await Promise.all([
