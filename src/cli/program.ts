@@ -197,6 +197,13 @@ export async function run(argv: string[]): Promise<ExitCode> {
         status = await (await import('./lock.ts')).lock(await place(), what, options);
       });
   }
+  program
+    .command('doctor')
+    .description('look at everything a release needs, and change nothing: hosts, repository, proxy, servers')
+    .option('--json', 'the result as one JSON document')
+    .action(async (options: { json?: boolean }) => {
+      status = await (await import('./doctor.ts')).doctor(await place(), options);
+    });
   const config = program.command('config').description('look at flow.yaml');
   for (const what of ['check', 'print', 'schema'] as const) {
     config

@@ -3,7 +3,6 @@
  * Invariants: reads only, also where something could be mended; a look that can not be had is a finding and not an error; every
  * finding that stands in the way of a release names the command that mends it.
  */
-import { dirname, resolve } from 'node:path';
 import { loadConfig } from '../config/load.ts';
 import type { Finding } from './doctor/finding.ts';
 import { lookAtHosts } from './doctor/hosts.ts';
@@ -23,16 +22,19 @@ export interface Examination {
 
 /**
  * Looks at everything, side by side. Throws UsageError when flow.yaml is not right: without it there is nothing to look at.
- * `growthMs`: for how long logs are watched for new lines.
+ * `node`: the versions of Node that this flow runs on; `growthMs`: for how long logs are watched for new lines.
  */
-export async function examine(place: Place, { growthMs = 1_500 }: { growthMs?: number } = {}): Promise<Examination> {
+export async function examine(
+  place: Place,
+  { node, growthMs = 1_500 }: { node: string; growthMs?: number },
+): Promise<Examination> {
   const { config } = loadConfig(place.configFile);
   const world = openWorld(place, config, null);
   const findings = await Promise.all([
-    lookAtSenders(place, world, process.env),
-    lookAtHosts(world, resolve(dirname(place.stateDir))),
+    lookAtSenders(place, world, { env: process.env, node }),
+    lookAtHosts(world),
     lookAtProject(world),
-    lookAtProxies(world),
+    lookAtProxies(world, place.stateDir),
     lookAtServers(world, growthMs),
   ]);
   return { schemaVersion: 1, project: config.project, config: place.configFile, findings: findings.flat() };

@@ -22,7 +22,11 @@ export async function lookAtProject(world: World): Promise<Finding[]> {
     }),
     look(ABOUT, 'history', async () =>
       (await repository.isShallow())
-        ? { verdict: 'bad', because: 'it is cut short (a shallow clone)', mend: `git fetch --unshallow --tags ${remote}` }
+        ? {
+            verdict: 'bad',
+            because: 'it is cut short (a shallow clone)',
+            mend: `git fetch --unshallow --tags ${remote}`,
+          }
         : { verdict: 'ok', because: 'whole' },
     ),
     look(ABOUT, `remote ${remote}`, async () => {
@@ -41,7 +45,10 @@ export async function lookAtProject(world: World): Promise<Finding[]> {
       const changed = await repository.status();
       return changed.length === 0
         ? { verdict: 'ok', because: 'clean' }
-        : { verdict: 'told', because: `not clean: ${changed.slice(0, 5).join(', ')}. A release takes what is committed` };
+        : {
+            verdict: 'told',
+            because: `not clean: ${changed.slice(0, 5).join(', ')}. A release takes what is committed`,
+          };
     }),
     look(ABOUT, 'who commits', async () => {
       await repository.requireIdentity();
@@ -51,7 +58,10 @@ export async function lookAtProject(world: World): Promise<Finding[]> {
       const master = await repository.branchCommit(branches.master);
       const tag = master === null ? null : await repository.latestReleaseTag([master]);
       return tag === null
-        ? { verdict: 'told', because: `no tag on ${branches.master}: the first release will be v0.1.0, or: flow start --to VERSION` }
+        ? {
+            verdict: 'told',
+            because: `no tag on ${branches.master}: the first release will be v0.1.0, or: flow start --to VERSION`,
+          }
         : { verdict: 'ok', because: `${tag.name} at ${tag.oid.slice(0, 10)}` };
     }),
     look(ABOUT, 'publish command', () => publishCommand(world)),
@@ -60,9 +70,10 @@ export async function lookAtProject(world: World): Promise<Finding[]> {
 
 /** The command runs in a tree of the commit that is released, so that is where it has to be. */
 async function publishCommand({ config, repository, host }: World): Promise<Omit<Finding, 'about' | 'what'>> {
-  const [program = ''] = config.publish.run;
+  const [program] = config.publish.run;
   const branch = config.git.branches.develop;
-  if (program.includes('{')) return { verdict: 'told', because: `${program} depends on the server; it was not looked for` };
+  if (program.includes('{'))
+    return { verdict: 'told', because: `${program} depends on the server; it was not looked for` };
   if (!program.includes('/') || program.startsWith('/')) {
     const found = await host.run(['sh', '-c', 'command -v -- "$1"', 'flow', program]);
     return found.status === 0
@@ -81,5 +92,9 @@ async function publishCommand({ config, repository, host }: World): Promise<Omit
   }
   return file.executable
     ? { verdict: 'ok', because: `${path} is on ${branch}` }
-    : { verdict: 'bad', because: `${path} is on ${branch}, but cannot be executed`, mend: `git update-index --chmod=+x ${path} && git commit` };
+    : {
+        verdict: 'bad',
+        because: `${path} is on ${branch}, but cannot be executed`,
+        mend: `git update-index --chmod=+x ${path} && git commit`,
+      };
 }

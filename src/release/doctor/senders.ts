@@ -2,7 +2,6 @@
 import { accessSync, constants, existsSync, statfsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import semver from 'semver';
-import { engines } from '../../../package.json' with { type: 'json' };
 import type { World } from '../../effects/world.ts';
 import { isRunning } from '../../store/driver.ts';
 import { refuseFileSystem } from '../../store/state-folder.ts';
@@ -14,20 +13,27 @@ const HERE = 'this machine';
 /** A release stores a few MB; its jobs hold what the publish command prints. */
 const NEEDED_BYTES = 100_000_000;
 
-export async function lookAtSenders(place: Place, world: World, env: NodeJS.ProcessEnv): Promise<Finding[]> {
+/** `node`: the versions of Node that this flow runs on. */
+export async function lookAtSenders(
+  place: Place,
+  world: World,
+  { env, node }: { env: NodeJS.ProcessEnv; node: string },
+): Promise<Finding[]> {
   const { config } = world;
   return await Promise.all([
     look(HERE, 'Node', () => {
-      const ok = semver.satisfies(process.versions.node, engines.node);
+      const ok = semver.satisfies(process.versions.node, node);
       return Promise.resolve({
         verdict: ok ? ('ok' as const) : ('bad' as const),
-        because: `${process.version}; ${engines.node} is needed`,
+        because: `${process.version}; ${node} is needed`,
         ...(ok ? {} : { mend: 'install a newer Node, then: node --version' }),
       });
     }),
     look(HERE, 'state folder', () => Promise.resolve(stateFolder(place.stateDir))),
     look(HERE, 'who drives', () => Promise.resolve(drives(place))),
-    ...config.notify.map(({ webhook }) => look(HERE, 'webhook', () => Promise.resolve(inEnvironment(webhook.env, env)))),
+    ...config.notify.map(({ webhook }) =>
+      look(HERE, 'webhook', () => Promise.resolve(inEnvironment(webhook.env, env))),
+    ),
     ...config.secrets.map((name) => look(HERE, 'secret', () => Promise.resolve(inEnvironment(name, env)))),
   ]);
 }
