@@ -70,3 +70,16 @@ test('names everything that is broken at once, each with what mends it, and ends
   const told = JSON.parse((await on.flow('doctor', '--json')).out) as { findings: { verdict: string }[] };
   expect(told.findings.filter(({ verdict }) => verdict === 'bad').length).toBe(found.length);
 }, 60_000);
+
+test('looks at every host over ssh, and tells one that cannot be reached from what is wrong on it', async () => {
+  on = await stage({ ssh: true });
+  await on.load();
+  expect(await bad(on)).toEqual([]);
+  const { ssh } = on.sandbox;
+  await ssh?.stop('app2');
+  const findings = await look(on);
+  const reached = findings.find(({ about, what }) => about === 'app2' && what === 'reached');
+  expect(reached).toMatchObject({ verdict: 'bad', because: expect.stringContaining('refused') as string });
+  expect(reached?.mend).toContain(`-F ${ssh?.configFile ?? ''} app2 true`);
+  expect(findings.filter(({ verdict }) => verdict === 'bad').every(({ about }) => about === 'app2')).toBe(true);
+}, 60_000);

@@ -1,5 +1,5 @@
 /** What `flow doctor` says of one thing that it looked at. */
-import { messageOf } from '../../errors.ts';
+import { codeOf, messageOf } from '../../errors.ts';
 
 export interface Finding {
   /** What it is about, as flow.yaml calls it: a host, a server, a proxy, `project`. */
@@ -22,6 +22,8 @@ export async function look(
   try {
     return { about, what, ...(await work()) };
   } catch (error) {
-    return { about, what, verdict: 'bad', because: messageOf(error) };
+    // Said once, of the host itself.
+    const because = codeOf(error) === 'HOST_UNREACHABLE' ? 'its host cannot be reached' : messageOf(error);
+    return { about, what, verdict: 'bad', because };
   }
 }

@@ -1,12 +1,16 @@
 /** The machines that commands, files and jobs are on: whether each can be reached, has what flow calls there, and has room. */
 import type { World } from '../../effects/world.ts';
 import type { Host } from '../../hosts/host.ts';
+import { serverSettings, testServerSettings } from '../../config/settings.ts';
+import type { Config } from '../../config/schema.ts';
+import { publishPlace } from '../../effects/server-job.ts';
 import { type Finding, look } from './finding.ts';
 import { megabytes } from './senders.ts';
 
-/** What a host is there for, with the programs that flow calls for it beside sh, and the folders that have to have room. */
+/** What a host is there for: the programs that flow calls for it beside sh, and the folders that have to have room. */
 interface Duty {
-  host: Host;
+  /** As ssh knows it; undefined for this machine. */
+  on: string | undefined;
   programs: readonly string[];
   folders: readonly string[];
 }
@@ -19,22 +23,55 @@ const NEEDED_BYTES = 100_000_000;
 const CLOCKS_AGREE_S = 5;
 
 export async function lookAtHosts(world: World): Promise<Finding[]> {
-  return (await Promise.all(dutiesOf(world).map(lookAtHost))).flat();
+  const duties = dutiesOf(world);
+  const hosts = [...new Set(duties.map(({ on }) => on))];
+  const findings = await Promise.all(
+    hosts.map(async (on) => {
+      const own = duties.filter((duty) => duty.on === on);
+      const programs = [...new Set(own.flatMap((duty) => duty.programs))];
+      const folders = [...new Set(own.flatMap((duty) => duty.folders))];
+      return await lookAtHost(world.config, world.on({ on }), programs, folders);
+    }),
+  );
+  return findings.flat();
 }
 
-/** Every host once, with all its duties. */
-function dutiesOf({ config, host, jobs }: World): Duty[] {
-  return [{ host, programs: [...new Set([...JOBS, ...PROXY])], folders: [config.nginx.dir, jobs] }];
+function dutiesOf(world: World): Duty[] {
+  const { config } = world;
+  const servers = [
+    ...Object.keys(config.servers).map((name) => serverSettings(config, name)),
+    testServerSettings(config),
+  ];
+  const publishing = servers.map((server) => ({ server, place: publishPlace(world, server) }));
+  return [
+    { on: undefined, programs: ['git', 'setsid'], folders: [] },
+    { on: config.nginx.on, programs: PROXY, folders: [config.nginx.dir] },
+    ...servers.map(({ on, dir }) => ({ on, programs: READING, folders: on === undefined ? [] : [dir] })),
+    ...publishing.map(({ place: { destination, isOwnTree, jobs } }) => ({
+      on: destination ?? undefined,
+      programs: isOwnTree ? JOBS : [...JOBS, 'git'],
+      folders: [jobs],
+    })),
+  ];
 }
 
-async function lookAtHost({ host, programs, folders }: Duty): Promise<Finding[]> {
+/** What a person tries to see why a host cannot be reached: as flow does it, and with all that ssh has to say. */
+const reaching = ({ ssh }: Config, name: string): string =>
+  `ssh -v -o BatchMode=yes -o StrictHostKeyChecking=yes ${ssh.config === undefined ? '' : `-F ${ssh.config} `}${name} true`;
+
+async function lookAtHost(
+  config: Config,
+  host: Host,
+  programs: readonly string[],
+  folders: readonly string[],
+): Promise<Finding[]> {
   const { name } = host;
   const reached = await look(name, 'reached', async () => {
     const startedAt = performance.now();
-    const { status, stdout, notStarted, stderr } = await host.run(['sh', '-c', 'id -un; date +%s']);
+    const { status, stdout, notStarted, unreachable, stderr } = await host.run(['sh', '-c', 'id -un; date +%s']);
     const ms = Math.round(performance.now() - startedAt);
     if (status !== 0) {
-      return { verdict: 'bad', because: notStarted ?? stderr.trim(), mend: `ssh -o BatchMode=yes ${name} true` };
+      return { verdict: 'bad', because: unreachable ?? notStarted ?? stderr.trim(), mend: reaching(config, name) };
     }
     const [user = '', seconds = ''] = stdout.split('\n');
     const ahead = Number(seconds) - Math.floor(Date.now() / 1_000);

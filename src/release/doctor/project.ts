@@ -1,5 +1,8 @@
 /** The project's repository: whether a release could be tested, tagged, pushed and published from it (R1, R2). */
+import { serverSettings } from '../../config/settings.ts';
+import { publishPlace } from '../../effects/server-job.ts';
 import type { World } from '../../effects/world.ts';
+import { requireReached } from '../../hosts/host.ts';
 import { type Finding, look } from './finding.ts';
 
 const ABOUT = 'project';
@@ -69,8 +72,11 @@ export async function lookAtProject(world: World): Promise<Finding[]> {
 }
 
 /** The command runs in a tree of the commit that is released, so that is where it has to be. */
-async function publishCommand({ config, repository, host }: World): Promise<Omit<Finding, 'about' | 'what'>> {
+async function publishCommand(world: World): Promise<Omit<Finding, 'about' | 'what'>> {
+  const { config, repository } = world;
   const [program] = config.publish.run;
+  if (config.publish.on !== undefined) return await elsewhere(world, program);
+  const { host } = world;
   const branch = config.git.branches.develop;
   if (program.includes('{'))
     return { verdict: 'told', because: `${program} depends on the server; it was not looked for` };
@@ -97,4 +103,25 @@ async function publishCommand({ config, repository, host }: World): Promise<Omit
         because: `${path} is on ${branch}, but cannot be executed`,
         mend: `git update-index --chmod=+x ${path} && git commit`,
       };
+}
+
+/** Elsewhere it lies in a clone of the project, into which flow brings the commit. */
+async function elsewhere(world: World, program: string): Promise<Omit<Finding, 'about' | 'what'>> {
+  const { config } = world;
+  const servers = Object.keys(config.servers).map((name) => serverSettings(config, name));
+  const places = servers.map((server) => publishPlace(world, server));
+  const problems = await Promise.all(
+    places.map(async ({ host, cwd }) => {
+      const isClone = requireReached(host, await host.run(['git', '-C', cwd, 'rev-parse', '--git-dir']));
+      if (isClone.status !== 0) return `${cwd} on ${host.name} is no clone of the project`;
+      if (program.includes('{')) return null;
+      const found = requireReached(host, await host.run(['sh', '-c', 'command -v -- "$1"', 'flow', program], { cwd }));
+      return found.status === 0 ? null : `${program} is not there, or cannot be executed, in ${cwd} on ${host.name}`;
+    }),
+  );
+  const [problem] = problems.filter((one) => one !== null);
+  const where = [...new Set(places.map(({ host, cwd }) => `${cwd} on ${host.name}`))].join(', ');
+  return problem === undefined
+    ? { verdict: 'ok', because: `${program} in ${where}` }
+    : { verdict: 'bad', because: problem, mend: 'put it there, or correct publish.dir and publish.run in flow.yaml' };
 }

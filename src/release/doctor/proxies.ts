@@ -4,7 +4,8 @@ import { heldBy, ownerName, readOwner } from '../../nginx/owner.ts';
 import { type Finding, look } from './finding.ts';
 
 export async function lookAtProxies(world: World, stateDir: string): Promise<Finding[]> {
-  const { config, proxy, host } = world;
+  const { config, proxy } = world;
+  const host = world.on(config.nginx);
   const { dir } = config.nginx;
   const about = 'nginx';
   const observed = proxy.observe();

@@ -7,7 +7,7 @@ import { type Finding, look } from './finding.ts';
 
 /** `growthMs`: for how long each log is watched for new lines. */
 export async function lookAtServers(world: World, growthMs: number): Promise<Finding[]> {
-  const { config, host } = world;
+  const { config } = world;
   const production = Object.keys(config.servers).map((name) => serverSettings(config, name));
   const test = testServerSettings(config);
   const findings = await Promise.all([
@@ -24,7 +24,7 @@ export async function lookAtServers(world: World, growthMs: number): Promise<Fin
     version(world, test).then((finding) => [finding]),
     ...config.preflight.map(async (check) => [
       await look('preflight', 'name' in check && check.name !== undefined ? check.name : 'check', async () => {
-        const { ok, because } = await runCheck(host, check, {});
+        const { ok, because } = await runCheck(world, check, {});
         return { verdict: ok ? 'ok' : 'bad', because };
       }),
     ]),
@@ -32,19 +32,21 @@ export async function lookAtServers(world: World, growthMs: number): Promise<Fin
   return findings.flat();
 }
 
-const version = async ({ host }: World, server: ServerSettings): Promise<Finding> =>
+const version = async (world: World, server: ServerSettings): Promise<Finding> =>
   await look(server.name, 'version', async () => {
-    const { version: runs, because } = await askVersion(host, server);
+    const { version: runs, because } = await askVersion(world, server);
     if (runs !== null) return { verdict: 'ok', because: runs };
     const { run, http } = server.version;
     return { verdict: 'bad', because, mend: run?.join(' ') ?? `curl -i ${http ?? ''}` };
   });
 
 async function logGrows(
-  { host }: World,
-  { log }: ServerSettings,
+  world: World,
+  server: ServerSettings,
   growthMs: number,
 ): Promise<Omit<Finding, 'about' | 'what'>> {
+  const { log } = server;
+  const host = world.on(server);
   const before = await host.readSlice(log, 0, 0);
   if (before === null) {
     return {
