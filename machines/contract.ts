@@ -51,6 +51,8 @@ export interface SwitchEvidence {
   testedOutput: string;
   reloadStatus: number | null;
   provenBy: string;
+  /** The same for each further proxy, by its name; left out where there is one alone. */
+  also?: { proxy: string; switched: SwitchEvidence }[];
 }
 
 export interface CheckResult {

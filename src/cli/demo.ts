@@ -32,6 +32,8 @@ export interface DemoOptions {
   fast: boolean;
   /** How many servers there are. Default 2. */
   servers?: number;
+  /** How many proxies there are. Default 1. */
+  proxies?: number;
   /** Everything but the project is on a machine of its own, behind ssh. */
   ssh?: boolean;
   /** The new version is looked at through a pre-release proxy first. */
@@ -148,7 +150,9 @@ class Demo {
       [KEEP_ALIVE_PER_SECOND, true],
     ] as const) {
       this.#assertGoesOn();
-      this.#loads.push(await startLoad({ url: sandbox.url, ratePerSecond, keepAlive }));
+      // Of several proxies the clients of one kind use the last, so that every one is used.
+      const url = (keepAlive ? sandbox.urls.at(-1) : sandbox.url) ?? sandbox.url;
+      this.#loads.push(await startLoad({ url, ratePerSecond, keepAlive }));
     }
     this.say(
       `\nClients are at work: ${CLOSE_PER_SECOND} requests/s with a connection each, ${KEEP_ALIVE_PER_SECOND} over kept ones, GET and POST.`,
@@ -206,10 +210,10 @@ class Demo {
   }
 
   async #build(): Promise<Sandbox> {
-    const { badRelease, fast, windows, servers = 2, ssh = false, preview = false } = this.#options;
+    const { badRelease, fast, windows, servers = 2, proxies = 1, ssh = false, preview = false } = this.#options;
     const root = this.#options.root ?? join(await mkdtemp(join(tmpdir(), FOLDER_PREFIX)), 'world');
     this.say(
-      `Building a world in ${root}: a project with a remote, ${servers} servers and one to test on, an Nginx${preview ? ', and one to look at the new version first' : ''}${ssh ? '; each on a machine of its own, behind an sshd' : ''} …`,
+      `Building a world in ${root}: a project with a remote, ${servers} servers and one to test on, ${proxies === 1 ? 'an Nginx' : `${proxies} Nginx`}${preview ? ', and one to look at the new version first' : ''}${ssh ? '; each on a machine of its own, behind an sshd' : ''} …`,
     );
     const sandbox = await createSandbox({
       root,
@@ -218,6 +222,7 @@ class Demo {
       soakMs: badRelease ? 20_000 : 6_000,
       watchMs: 3_000,
       servers: Array.from({ length: servers }, (_, index) => `app${index + 1}`),
+      proxies,
       ssh,
       preview,
       ...windows,

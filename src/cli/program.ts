@@ -226,6 +226,7 @@ export async function run(argv: string[]): Promise<ExitCode> {
     .option('--crash', 'flow is killed in the middle of a publish, and resumes')
     .option('--fast', 'measure how long a release takes beyond what no tool could avoid')
     .addOption(new Option('--servers <number>', 'how many servers there are').argParser(serverCount))
+    .addOption(new Option('--proxies <number>', 'how many proxies there are').choices(['1', '2', '3']).default('1'))
     .option('--ssh', 'the proxy, every server and a machine that publishes are each behind ssh')
     .option('--preview', 'the new version is looked at through a pre-release proxy first')
     .option('--keep', 'leave the sandbox running, to go on by hand')
@@ -238,6 +239,7 @@ export async function run(argv: string[]): Promise<ExitCode> {
         keep?: boolean;
         stop?: string;
         servers?: number;
+        proxies: string;
         ssh?: boolean;
         preview?: boolean;
       }) => {
@@ -255,6 +257,7 @@ export async function run(argv: string[]): Promise<ExitCode> {
           fast,
           keep,
           servers,
+          proxies: Number(options.proxies),
           ssh,
           preview,
           out: process.stdout,

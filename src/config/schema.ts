@@ -115,6 +115,18 @@ const nginx = z.strictObject({
     .describe('default: master for all servers, yun-NAME for only NAME, without-NAME for all but NAME'),
 });
 
+/** Another Nginx that serves the same route. What is left out is as the first one's. */
+const furtherNginx = z.strictObject({
+  name: text.optional().describe('how messages call it; left out: the host it is on, else nginx2, nginx3 …'),
+  on,
+  dir: text.optional(),
+  test: command.optional(),
+  reload: command.optional(),
+  pidFile: text.optional(),
+  errorLog: text.optional(),
+  accessLog: text.optional(),
+});
+
 export const configSchema = z.strictObject({
   version: z.literal(1),
   project: text,
@@ -177,7 +189,15 @@ export const configSchema = z.strictObject({
       log: text.default('{dir}/logs/quickpay.log'),
     })
     .prefault({}),
-  nginx: nginx.prefault({}),
+  nginx: z
+    .strictObject({
+      ...nginx.shape,
+      also: z
+        .array(furtherNginx)
+        .default([])
+        .describe('further proxies: each route is switched on all of them, or on none'),
+    })
+    .prefault({}),
   cutover: z
     .enum(['exclusive', 'rolling'])
     .optional()

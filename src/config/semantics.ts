@@ -9,7 +9,7 @@ import { nearest } from '../views/nearest.ts';
 import { EXPECTED_FREEZE_TIME, parseFreezeTime } from './freeze.ts';
 import { namesInBraces, PLACEHOLDERS, type Placeholder } from './placeholders.ts';
 import type { Check, Config, VersionProbe } from './schema.ts';
-import { cutoverOf, minimumHealthyOf, namesIn, routesOf, topologyOf, wavesFrom } from './settings.ts';
+import { cutoverOf, minimumHealthyOf, namesIn, proxiesOf, routesOf, topologyOf, wavesFrom } from './settings.ts';
 
 export type Section = keyof Config;
 export type Path = readonly PropertyKey[];
@@ -270,6 +270,10 @@ function placesOf(config: Config): Place[] {
     ...ofCommand(['rollback', 'run'], rollback.run, AT_PUBLISH),
     ...ofCommand(['nginx', 'test'], nginx.test, []),
     ...ofCommand(['nginx', 'reload'], nginx.reload, []),
+    ...nginx.also.flatMap(({ test, reload }, index) => [
+      ...ofCommand(['nginx', 'also', index, 'test'], test, []),
+      ...ofCommand(['nginx', 'also', index, 'reload'], reload, []),
+    ]),
     ...ofCommand(['preview', 'nginx', 'test'], preview?.nginx?.test, []),
     ...ofCommand(['preview', 'nginx', 'reload'], preview?.nginx?.reload, []),
     ...ofChecks(['preview', 'checks'], preview?.checks ?? [], PLACEHOLDERS),
@@ -294,6 +298,21 @@ function placeholderMessage(name: string, allowed: readonly Placeholder[]): stri
     return `{${name}} has no value here; expected one of ${known}`;
   const near = nearest(name, allowed);
   return `expected one of the placeholders ${known}; here stands {${name}}${near === null ? '' : `; did you mean {${near}}?`}`;
+}
+
+/** Two proxies are two folders, or two hosts. */
+function distinctProxies(config: Config): Finding[] {
+  const all = proxiesOf(config);
+  return all.flatMap(({ name, on, dir }, index): Finding[] => {
+    const path = ['nginx', 'also', index - 1];
+    const before = all.slice(0, index);
+    if (before.some((other) => other.on === on && other.dir === dir)) {
+      const message = `expected a proxy of its own; ${dir}${on === undefined ? '' : ` on ${on}`} is that of another`;
+      return [{ path, message }];
+    }
+    if (!before.some((other) => other.name === name)) return [];
+    return [{ path: [...path, 'name'], message: `expected a name of its own; "${name}" is that of another proxy` }];
+  });
 }
 
 /** Elsewhere flow has no tree of its own: somebody has to say where the command runs. */
@@ -438,6 +457,7 @@ const RULES: readonly Rule[] = [
   },
   { reads: ['probes', 'servers', 'test'], check: versionProbes },
   { reads: ['publish'], check: publishPlace },
+  { reads: ['nginx'], check: distinctProxies },
   { reads: ['verify'], check: errorPatterns },
   { reads: ['verify', 'drain'], check: pauses },
   { reads: ['servers', 'test', 'probes', 'preview', 'drain', 'verify', 'preflight'], check: latencyLimits },

@@ -142,6 +142,30 @@ export function topologyOf(config: Config): Topology {
   };
 }
 
+/** One proxy, with a name for messages. */
+export interface ProxySettings extends Omit<Config['nginx'], 'also'> {
+  name: string;
+}
+
+/** Every proxy that has to serve the same route, the first one first. */
+export function proxiesOf({ nginx }: Pick<Config, 'nginx'>): ProxySettings[] {
+  const { also, ...first } = nginx;
+  return [
+    { ...first, name: first.on ?? 'nginx' },
+    ...also.map((own, index): ProxySettings => {
+      const { name, on, ...rest } = own;
+      const { on: _, ...common } = first;
+      const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined));
+      return {
+        ...common,
+        ...given,
+        ...(on === undefined ? {} : { on }),
+        name: name ?? on ?? `nginx${index + 2}`,
+      };
+    }),
+  ];
+}
+
 /** How long a wave of a release is observed, in milliseconds. A release may have its waves in another order than the config. */
 export function soakOf(config: Config, topology: Topology, wave: number): number {
   if (wave === 0) return wavesFrom(config)[0]?.soak ?? config.verify.soak;

@@ -7,7 +7,7 @@ import { posix } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { sameServers } from '../../machines/topology.ts';
 import type { CheckResult, SoakEvidence } from '../../machines/contract.ts';
-import { serverSettings, soakOf } from '../config/settings.ts';
+import { type ProxySettings, proxiesOf, serverSettings, soakOf } from '../config/settings.ts';
 import { ANSWERED, ANSWERED_5XX } from '../logs/access-log.ts';
 import { createLogFollower, type LogPosition } from '../logs/follow.ts';
 import { countTail, type TailCount } from '../logs/tail.ts';
@@ -38,7 +38,7 @@ interface Progress {
   gaps: string[];
   requests: number;
   failedRequests: number;
-  accessPosition: LogPosition;
+  accessPositions: LogPosition[];
   /** Why the access log told nothing for a while; null while it is read. */
   accessProblem: string | null;
 }
@@ -70,16 +70,18 @@ export function soak(world: World): Effects['soak'] {
       gaps: [],
       requests: 0,
       failedRequests: 0,
-      accessPosition: 'end',
+      accessPositions: [],
       accessProblem: null,
     };
     const before = (world.checkpoint.read(BASELINE) as Before | null | undefined) ?? NOTHING;
     const logs = watchLogs(world, input.watched, progress.positions);
-    const access = createLogFollower(world.on(world.config.nginx), accessLogOf(world), {
-      errors: [ANSWERED_5XX],
-      only: ANSWERED,
-      from: progress.accessPosition,
-    });
+    const access = proxiesOf(world.config).map((nginx, index) =>
+      createLogFollower(world.on(nginx), accessLogOf(nginx), {
+        errors: [ANSWERED_5XX],
+        only: ANSWERED,
+        from: progress.accessPositions[index] ?? 'end',
+      }),
+    );
     const checks = await checksOf(world, input.watched);
     const ownRequests = verify.checks.filter((check) => 'http' in check).length;
     const evidence = (note = '') => evidenceOf(progress, before, [note, ...gapNotes(world, progress)]);
@@ -88,7 +90,7 @@ export function soak(world: World): Effects['soak'] {
     let isCheckedAtEnd = false;
     let savedAt = performance.now();
     let lastAt = performance.now();
-    await Promise.all([logs.poll(), access.poll()]);
+    await Promise.all([logs.poll(), ...access.map((log) => log.poll())]);
     for (;;) {
       const round = performance.now();
       const isLast = progress.observedMs >= windowMs;
@@ -104,13 +106,15 @@ export function soak(world: World): Effects['soak'] {
           return { outcome: 'bad', evidence: evidence(), because: checksFailed(failed, progress) };
         }
       }
-      const [seen, answers] = await Promise.all([logs.poll(), access.poll()]);
+      const [seen, ...answers] = await Promise.all([logs.poll(), ...access.map((log) => log.poll())]);
       progress.positions = logs.positions();
-      progress.accessPosition = access.position();
+      progress.accessPositions = access.map((log) => log.position());
       count(progress, seen);
-      progress.requests += answers.lines;
-      progress.failedRequests += answers.errors;
-      progress.accessProblem = answers.problem ?? progress.accessProblem;
+      for (const { lines, errors, problem } of answers) {
+        progress.requests += lines;
+        progress.failedRequests += errors;
+        progress.accessProblem = problem ?? progress.accessProblem;
+      }
       const blind = Object.entries(seen).filter(([, log]) => log.problem !== null);
       const tickMs = Math.min(performance.now() - lastAt, 4 * TICK_MS);
       lastAt = performance.now();
@@ -181,17 +185,15 @@ async function proxyMoved(world: World, serving: readonly string[], signal: Abor
 export async function rememberOldErrors(world: World): Promise<void> {
   const errors = errorPatterns(world);
   const tails = Object.keys(world.config.servers).map((server) => serverSettings(world.config, server));
-  const [proxy, ...logs] = await Promise.all([
-    orNothing(countTail(world.on(world.config.nginx), accessLogOf(world), { errors: [ANSWERED_5XX], only: ANSWERED })),
-    ...tails.map((server) => orNothing(countTail(world.on(server), server.log, { errors }))),
+  const [proxies, logs] = await Promise.all([
+    Promise.all(
+      proxiesOf(world.config).map((nginx) =>
+        orNothing(countTail(world.on(nginx), accessLogOf(nginx), { errors: [ANSWERED_5XX], only: ANSWERED })),
+      ),
+    ),
+    Promise.all(tails.map((server) => orNothing(countTail(world.on(server), server.log, { errors })))),
   ]);
-  const before: Before = {
-    proxy,
-    log: {
-      lines: logs.reduce((sum, { lines }) => sum + lines, 0),
-      errors: logs.reduce((sum, { errors }) => sum + errors, 0),
-    },
-  };
+  const before: Before = { proxy: sumOf(proxies), log: sumOf(logs) };
   world.checkpoint.write(BASELINE, before);
 }
 
@@ -200,7 +202,13 @@ const orNothing = (count: Promise<TailCount>): Promise<TailCount> => count.catch
 
 const errorPatterns = (world: World): RegExp[] => world.config.verify.errors.map((pattern) => new RegExp(pattern));
 
-const accessLogOf = ({ config: { nginx } }: World): string => posix.resolve(nginx.dir, nginx.accessLog);
+const sumOf = (counts: readonly TailCount[]): TailCount => ({
+  lines: counts.reduce((sum, { lines }) => sum + lines, 0),
+  errors: counts.reduce((sum, { errors }) => sum + errors, 0),
+});
+
+const accessLogOf = (nginx: Pick<ProxySettings, 'dir' | 'accessLog'>): string =>
+  posix.resolve(nginx.dir, nginx.accessLog);
 
 async function checksOf(world: World, serving: readonly string[]): Promise<(() => Promise<CheckResult>)[]> {
   const settings = serving.map((server) => serverSettings(world.config, server));
@@ -287,7 +295,7 @@ function blindness(world: World, server: string, log: ServerLog): string {
 }
 
 function gapNotes(world: World, progress: Progress): string[] {
-  const access = accessLogOf(world);
+  const access = proxiesOf(world.config).map(accessLogOf).join(' and ');
   const silent = progress.requests === 0 && linesOf(progress) > 0;
   return [
     ...progress.gaps.map((server) => `the log of ${server} was rotated or emptied, and the rest of it was not found`),

@@ -4,7 +4,8 @@ import type { Config } from '../config/schema.ts';
 import type { Repository } from '../git/repository.ts';
 import type { Host } from '../hosts/host.ts';
 import type { Ownership } from '../nginx/owner.ts';
-import type { Proxy } from '../nginx/proxy.ts';
+import type { NamedProxy } from '../nginx/proxies.ts';
+import type { Proxy, TrafficProxy } from '../nginx/proxy.ts';
 
 export interface World {
   config: Config;
@@ -15,7 +16,10 @@ export interface World {
   /** The line of a shell by which another program reaches a host as flow does. */
   sshCommand: string;
   repository: Repository;
-  proxy: Proxy;
+  /** The proxy, or all of them as one. */
+  proxy: TrafficProxy;
+  /** Each of them alone: to be looked at, never to be switched. */
+  proxies: readonly (NamedProxy & { on: string | undefined })[];
   /** The pre-release proxy (R4.4), where it is switched; null where there is none. */
   preview: Proxy | null;
   /** The servers of the release in their waves: what the steps are named after. */

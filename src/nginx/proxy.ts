@@ -31,7 +31,13 @@ import { mendCutSwitch } from './cut-switch.ts';
 import type { MasterProblem, ProcessId, Worker } from './processes.ts';
 import { findMaster, listAcceptingWorkers, listWorkers, sameProcess, stillAlive } from './processes.ts';
 
-export type ProxyConfig = Config['nginx'];
+export type ProxyConfig = Omit<Config['nginx'], 'also'>;
+
+/** What switches traffic: one Nginx, or several that have to serve the same route (proxies.ts). */
+export type TrafficProxy = Pick<
+  Proxy,
+  'routes' | 'branchFor' | 'observe' | 'routeProblems' | 'switchTo' | 'remaining' | 'reloadedByOthers'
+>;
 
 /** A set of servers and the branch that sends traffic to exactly these. */
 export interface Route {
@@ -76,6 +82,16 @@ export interface SwitchEvidence {
   /** Exit status of the reload command; null when it did not end by itself. */
   reloadStatus: number | null;
   provenBy: string;
+  /** The same for each further proxy, by its name; left out where there is one alone. */
+  also?: { proxy: string; switched: SwitchEvidence }[];
+}
+
+/** A proxy whose files are those of a route, tested and not loaded: it is loaded, or taken back. */
+export interface Prepared {
+  /** Reloads Nginx and proves it live. Throws as `switchTo` does. */
+  load(): Promise<SwitchEvidence>;
+  /** Brings the files back to the branch before. Throws StepError `unknownOutcome` when that fails. */
+  takeBack(): Promise<void>;
 }
 
 /** What is not as it should be with the branches of the routes. */
@@ -227,6 +243,11 @@ export class Proxy {
    * branch before. `unknownOutcome` when the tree could not be brought back, or Nginx not watched after the reload.
    */
   async switchTo(servers: readonly string[], options: SwitchOptions = {}): Promise<SwitchEvidence> {
+    return await (await this.prepare(servers, options)).load();
+  }
+
+  /** The first half of `switchTo`: everything before Nginx is told. Throws as that does, and the files are back then. */
+  async prepare(servers: readonly string[], options: SwitchOptions = {}): Promise<Prepared> {
     const host = this.#host;
     const { dir } = this.#nginx;
     const tell = options.onProgress ?? (() => {});
@@ -271,13 +292,35 @@ export class Proxy {
       if (!sameProcess(await this.#provenMaster(turn), master)) throw this.#masterChanged(again);
       return { test, captured, logEnd };
     });
-    const { test, captured } = ready;
+    return {
+      load: async () => await this.#load(turn, servers, { ...ready, master, commit, options }),
+      takeBack: async () => {
+        await this.#back(turn, null);
+      },
+    };
+  }
 
+  async #load(
+    turn: Turn,
+    servers: readonly string[],
+    prepared: {
+      test: RunResult;
+      captured: readonly Worker[];
+      logEnd: LogEnd | null;
+      master: ProcessId;
+      commit: string;
+      options: SwitchOptions;
+    },
+  ): Promise<SwitchEvidence> {
+    const { test, captured, logEnd, master, commit, options } = prepared;
+    const { branch, from } = turn;
+    const { dir } = this.#nginx;
+    const tell = options.onProgress ?? (() => {});
     tell(this.#nginx.reload.join(' '));
     const startedAt = performance.now();
-    const reload = await host.run(this.#nginx.reload, { cwd: dir, changesWorld: true, env: { LC_ALL: 'C' } });
+    const reload = await this.#host.run(this.#nginx.reload, { cwd: dir, changesWorld: true, env: { LC_ALL: 'C' } });
     const { workersAfter, waitedFor } = await this.#orBack(turn, () =>
-      this.#provenLive({ ...turn, master, captured, logEnd: ready.logEnd, reload, options }),
+      this.#provenLive({ ...turn, master, captured, logEnd, reload, options }),
     );
     const liveAfterMs = Math.round(performance.now() - startedAt);
     tell(`live after ${liveAfterMs} ms; ${workersAfter.length} new workers`);
@@ -287,7 +330,7 @@ export class Proxy {
       commit,
       from,
       master,
-      workersBefore: captured,
+      workersBefore: [...captured],
       workersAfter,
       liveAfterMs,
       testedOutput: `${test.stdout}${test.stderr}`.trim(),
@@ -303,7 +346,7 @@ export class Proxy {
    * The workers from before the switch that still live: they may still send requests to a server that left. Empty is
    * the proof of the drain. Reads only, so any number of times is safe.
    */
-  async remaining(evidence: Pick<SwitchEvidence, 'workersBefore'>): Promise<Worker[]> {
+  async remaining(evidence: Pick<SwitchEvidence, 'workersBefore' | 'also'>): Promise<Worker[]> {
     return stillAlive(this.#host, evidence.workersBefore);
   }
 
@@ -312,7 +355,9 @@ export class Proxy {
    * since, or a worker crashed and was replaced. Null when not. Reads only, so any number of times is safe.
    * Throws StepError `unsafe` when there is no proven master now.
    */
-  async reloadedByOthers(evidence: Pick<SwitchEvidence, 'master' | 'workersAfter'>): Promise<ForeignReload | null> {
+  async reloadedByOthers(
+    evidence: Pick<SwitchEvidence, 'master' | 'workersAfter' | 'also'>,
+  ): Promise<ForeignReload | null> {
     const master = await findMaster(this.#host, this.#nginx);
     if ('problem' in master) {
       throw new StepError(
@@ -411,19 +456,23 @@ export class Proxy {
     try {
       return await work();
     } catch (error) {
-      const { dir } = this.#nginx;
-      try {
-        await switchTree(this.#host, dir, from);
-      } catch (second) {
-        throw new StepError(
-          'CONFIG_TREE_NOT_RESTORED',
-          'unknownOutcome',
-          `${messageOf(error)} But the files could not be brought back to ${from}: ${messageOf(second)} ` +
-            `The next start of Nginx would load what lies there now. Mend that first (git -C ${dir} status), then: ${again}`,
-          { cause: error },
-        );
-      }
+      await this.#back({ from, again }, error);
       throw error;
+    }
+  }
+
+  async #back({ from, again }: Pick<Turn, 'from' | 'again'>, error: unknown): Promise<void> {
+    const { dir } = this.#nginx;
+    try {
+      await switchTree(this.#host, dir, from);
+    } catch (second) {
+      throw new StepError(
+        'CONFIG_TREE_NOT_RESTORED',
+        'unknownOutcome',
+        `${error === null ? 'The' : `${messageOf(error)} But the`} files could not be brought back to ${from}: ${messageOf(second)} ` +
+          `The next start of Nginx would load what lies there now. Mend that first (git -C ${dir} status), then: ${again}`,
+        { cause: error ?? second },
+      );
     }
   }
 

@@ -2,13 +2,14 @@
 import { dirname, resolve } from 'node:path';
 import { canaryAndRest, type Topology } from '../../machines/topology.ts';
 import type { Config } from '../config/schema.ts';
-import { previewRouteOf, routesOf, topologyOf } from '../config/settings.ts';
+import { previewRouteOf, proxiesOf, routesOf, topologyOf } from '../config/settings.ts';
 import type { World } from '../effects/world.ts';
 import { openRepository } from '../git/repository.ts';
 import type { Host } from '../hosts/host.ts';
 import { localHost } from '../hosts/local.ts';
 import { sshCommandLine, sshHost, type SshOptions } from '../hosts/ssh.ts';
 import { type Ownership, unowned } from '../nginx/owner.ts';
+import { allOf } from '../nginx/proxies.ts';
 import { createProxy, type Proxy } from '../nginx/proxy.ts';
 import { readProgress, writeProgress } from '../store/release-file.ts';
 import { statePaths } from '../store/state-folder.ts';
@@ -37,6 +38,11 @@ export function openWorld(
   const addresses = Object.fromEntries(Object.entries(config.servers).map(([name, { address }]) => [name, address]));
   const paths = statePaths(place.stateDir);
   const topology = document?.snapshot.context.topology ?? topologyOf(config);
+  const proxies = proxiesOf(config).map(({ name, ...nginx }) => ({
+    name,
+    on: nginx.on,
+    proxy: createProxy(on(nginx), { ...nginx, routes: routesOf(config) }, addresses),
+  }));
   const unplanned = (): never => {
     throw new Error('a release that is not planned yet has no checkpoints');
   };
@@ -46,7 +52,8 @@ export function openWorld(
     on,
     sshCommand: sshCommandLine(sshOptions(config, place.configFile)),
     repository: openRepository(resolve(dirname(place.configFile), config.git.dir)),
-    proxy: createProxy(on(config.nginx), { ...config.nginx, routes: routesOf(config) }, addresses),
+    proxy: allOf(proxies),
+    proxies,
     preview: previewProxy(on, config, topology, addresses),
     topology,
     worktree: paths.worktree,

@@ -63,7 +63,7 @@ export function sshHostsAt(root: string, sshd: string, machines: Readonly<Record
     dropConnections,
     async alone() {
       if (!(await canHide())) return [];
-      const folders = ['nginx', 'preview', 'servers', 'build'].map((name) => join(root, name));
+      const folders = ['nginx', 'nginx2', 'nginx3', 'preview', 'servers', 'build'].map((name) => join(root, name));
       const covered = await covering(folders);
       return ['unshare', '--mount', 'sh', '-c', [...covered, 'exec "$@"'].join(' && '), 'sh'];
     },

@@ -44,6 +44,8 @@ export interface SandboxOptions {
   watchMs?: number;
   /** Laid over the contents of flow.yaml, object by object. */
   config?: Record<string, unknown>;
+  /** How many proxies there are, all on the same route. Default 1. */
+  proxies?: number;
   /** Whether there is a pre-release proxy, which leads to the first wave alone and is checked before customers reach it. */
   preview?: boolean;
   /** The proxy, every server, and a machine that publishes, each behind an sshd of its own; flow.yaml says which is on which. */
@@ -65,6 +67,8 @@ export interface SandboxServer {
 interface Description {
   projectName: string;
   nginxPort: number;
+  /** Of the second and every further proxy. */
+  furtherPorts?: number[];
   /** Of the pre-release proxy; left out where there is none. */
   previewPort?: number;
   startMs: number;
@@ -83,6 +87,10 @@ export interface Sandbox {
   readonly nginxDir: string;
   /** Where clients go. */
   readonly url: string;
+  /** The same with those of the further proxies. */
+  readonly urls: readonly string[];
+  /** The Nginx prefixes, the first one first. */
+  readonly nginxDirs: readonly string[];
   /** By name; `test` is the test server. */
   readonly servers: Readonly<Record<string, SandboxServer>>;
   /** The machines behind ssh: `proxy`, `build`, and each server under its own name. Null where there are none. */
@@ -95,8 +103,8 @@ export interface Sandbox {
   publishCount(name: string): Promise<number>;
   /** The process of a server, or null when none runs. */
   serverPid(name: string): Promise<number | null>;
-  /** The process of the Nginx master, or null when none runs. */
-  nginxPid(): Promise<number | null>;
+  /** The process of the Nginx master (of the first one, unless its folder is named), or null when none runs. */
+  nginxPid(dir?: string): Promise<number | null>;
   /** Commits one more change to `develop` and pushes it, so that there is something to release. */
   commitChange(subject: string): Promise<void>;
   /** Commits trouble to `develop`, so that the next version carries it; null takes it out again. */
@@ -135,8 +143,11 @@ export async function createSandbox(options: SandboxOptions): Promise<Sandbox> {
   const progress = options.onProgress ?? (() => undefined);
   const nginx = options.nginx ?? (await findNginx({ onProgress: progress }));
   const names = ['test', ...(options.servers ?? ['app1', 'app2'])];
-  const machineNames = options.ssh === true ? ['proxy', 'build', ...names] : [];
-  const [nginxPort = 0, previewPort = 0, ...ports] = await freePorts(2 + names.length + machineNames.length);
+  const furtherProxies = Array.from({ length: (options.proxies ?? 1) - 1 }, (_, index) => `proxy${index + 2}`);
+  const machineNames = options.ssh === true ? ['proxy', 'build', ...names, ...furtherProxies] : [];
+  const [nginxPort = 0, previewPort = 0, ...ports] = await freePorts(
+    2 + names.length + machineNames.length + furtherProxies.length,
+  );
   const servers: Record<string, SandboxServer> = {};
   for (const [at, name] of names.entries()) {
     const dir = join(root, 'servers', name);
@@ -145,9 +156,10 @@ export async function createSandbox(options: SandboxOptions): Promise<Sandbox> {
   }
   const projectName = options.projectName ?? 'quickpay';
   const description: Description = { projectName, nginxPort, startMs: options.startMs ?? 1_000, servers };
+  if (furtherProxies.length > 0) description.furtherPorts = ports.slice(names.length + machineNames.length);
   if (options.preview === true) description.previewPort = previewPort;
   if (options.ssh === true) {
-    const machines = machinesOf(root, machineNames, ports.slice(names.length));
+    const machines = machinesOf(root, machineNames, names, ports.slice(names.length));
     description.ssh = { sshd: await findSshd({ onProgress: progress }), machines };
   }
   // Before the first process: whoever opens the folder must be able to end what we start.
@@ -160,9 +172,11 @@ export async function createSandbox(options: SandboxOptions): Promise<Sandbox> {
     progress('Installing v1.3.7 on every server, and starting Nginx.');
     await Promise.all([
       installFirstVersion(sandbox),
-      buildNginx(sandbox, nginx, routesIn(config, names.slice(1)), nginxPort, sandbox.nginxDir).then(() =>
-        sandbox.startNginx(),
-      ),
+      Promise.all(
+        [nginxPort, ...(description.furtherPorts ?? [])].map((port, index) =>
+          buildNginx(sandbox, nginx, routesIn(config, names.slice(1)), port, sandbox.nginxDirs[index] ?? ''),
+        ),
+      ).then(() => sandbox.startNginx()),
       options.preview === true ? buildPreview(sandbox, nginx, config, previewPort) : null,
       buildMachines(sandbox, description.ssh?.machines ?? {}),
     ]);
@@ -204,7 +218,10 @@ async function requireProc(): Promise<void> {
 function sandboxAt(root: string, description: Description): Sandbox {
   const projectDir = join(root, 'project');
   const nginxDir = join(root, 'nginx');
-  const url = `http://127.0.0.1:${description.nginxPort}`;
+  const furtherPorts = description.furtherPorts ?? [];
+  const urls = [description.nginxPort, ...furtherPorts].map((port) => `http://127.0.0.1:${port}`);
+  const [url = ''] = urls;
+  const nginxDirs = [nginxDir, ...furtherPorts.map((_, index) => `${nginxDir}${index + 2}`)];
   const { servers } = description;
   const ssh = description.ssh === undefined ? null : sshHostsAt(root, description.ssh.sshd, description.ssh.machines);
 
@@ -222,8 +239,8 @@ function sandboxAt(root: string, description: Description): Sandbox {
     const found = await pidFrom(join(server(name).dir, 'quickpay.pid'));
     return found !== null && isServer(found, root) ? found.pid : null;
   };
-  const nginxPid = async () => {
-    const found = await pidFrom(join(nginxDir, 'logs/nginx.pid'));
+  const nginxPid = async (dir = nginxDir) => {
+    const found = await pidFrom(join(dir, 'logs/nginx.pid'));
     return found !== null && isNginx(found, root) ? found.pid : null;
   };
   const commitToDevelop = async (subject: string) => {
@@ -239,8 +256,10 @@ function sandboxAt(root: string, description: Description): Sandbox {
     root,
     projectDir,
     nginxDir,
+    nginxDirs,
     ssh,
     url,
+    urls,
     servers,
     server,
     serverPid,
@@ -287,9 +306,11 @@ function sandboxAt(root: string, description: Description): Sandbox {
       else await writeFile(file, knobsText(knobs));
     },
     startNginx: async () => {
-      await mkdir(join(nginxDir, 'logs'), { recursive: true });
-      await mkdir(join(nginxDir, 'temp'), { recursive: true });
-      requireSuccess(await localHost().run(['sbin/nginx'], { cwd: nginxDir, changesWorld: true }), 'sbin/nginx');
+      for (const dir of nginxDirs) {
+        if ((await nginxPid(dir)) !== null) continue;
+        for (const folder of ['logs', 'temp']) await mkdir(join(dir, folder), { recursive: true });
+        requireSuccess(await localHost().run(['sbin/nginx'], { cwd: dir, changesWorld: true }), 'sbin/nginx');
+      }
     },
     describe: () => {
       const rows = [
@@ -395,10 +416,15 @@ async function installFirstVersion(sandbox: Sandbox): Promise<void> {
 // ── the machines ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** What every machine does not have: the operator's project and its remote, the proxy, and what the other servers have. */
-function machinesOf(root: string, names: readonly string[], ports: readonly number[]): Record<string, SshMachine> {
+function machinesOf(
+  root: string,
+  names: readonly string[],
+  serverNames: readonly string[],
+  ports: readonly number[],
+): Record<string, SshMachine> {
   const here = ['project', 'cil.git'].map((folder) => join(root, folder));
-  const proxies = ['nginx', PREVIEW].map((folder) => join(root, folder));
-  const servers = names.slice(2).map((name) => join(root, 'servers', name));
+  const proxies = ['nginx', 'nginx2', 'nginx3', PREVIEW].map((folder) => join(root, folder));
+  const servers = serverNames.map((name) => join(root, 'servers', name));
   return Object.fromEntries(
     names.map((name, at): [string, SshMachine] => {
       const others = servers.filter((folder) => folder !== join(root, 'servers', name));
@@ -406,13 +432,19 @@ function machinesOf(root: string, names: readonly string[], ports: readonly numb
       const hides =
         name === 'build'
           ? [...here, ...proxies]
-          : name === 'proxy'
-            ? [...here, ...servers]
+          : /^proxy\d*$/.test(name)
+            ? [...here, ...servers, ...proxies.filter((folder) => !isOfProxy(folder, name))]
             : [...here, ...proxies, ...others];
       return [name, { port: ports[at] ?? 0, hides }];
     }),
   );
 }
+
+/** `proxy` has the first Nginx and the pre-release one, `proxy2` the second, and so on. */
+const isOfProxy = (folder: string, name: string): boolean => {
+  const own = name === 'proxy' ? ['nginx', PREVIEW] : [name.replace('proxy', 'nginx')];
+  return own.some((one) => folder.endsWith(`/${one}`));
+};
 
 const DEPLOY = `#!/bin/sh
 # Publishes a commit that was brought here: ./deploy.sh SERVER COMMIT
@@ -435,11 +467,15 @@ async function buildMachines({ root }: Sandbox, machines: Readonly<Record<string
 
 function onMachines(sandbox: Sandbox, servers: readonly string[]): Record<string, unknown> {
   if (sandbox.ssh === null) return {};
+  const further = sandbox.nginxDirs.slice(1);
   return {
     ssh: { config: sandbox.ssh.configFile, connect: '5s' },
     servers: Object.fromEntries(servers.map((name) => [name, { on: name }])),
     test: { on: 'test' },
-    nginx: { on: 'proxy' },
+    nginx: {
+      on: 'proxy',
+      ...(further.length === 0 ? {} : { also: further.map((dir, index) => ({ dir, on: `proxy${index + 2}` })) }),
+    },
     publish: { on: 'build', dir: join(sandbox.root, 'build'), run: './deploy.sh {server} {commit}' },
   };
 }
@@ -447,6 +483,7 @@ function onMachines(sandbox: Sandbox, servers: readonly string[]): Record<string
 function flowYaml(sandbox: Sandbox, description: Description, options: SandboxOptions): string {
   const entry = ({ address, dir, log }: SandboxServer) => ({ address, dir, log });
   const { test, ...applications } = description.servers;
+  const further = sandbox.nginxDirs.slice(1);
   const base = {
     version: 1,
     project: description.projectName,
@@ -457,7 +494,10 @@ function flowYaml(sandbox: Sandbox, description: Description, options: SandboxOp
       version: { run: '{dir}/quickpay -version', http: 'http://{address}/version' },
       health: { http: 'http://{address}/health' },
     },
-    nginx: { dir: sandbox.nginxDir },
+    nginx: {
+      dir: sandbox.nginxDir,
+      ...(further.length === 0 ? {} : { also: further.map((dir) => ({ dir })) }),
+    },
     drain: { deadline: '30s', watch: '1s' },
     verify: {
       soak: `${options.soakMs ?? 6_000}ms`,

@@ -15,6 +15,7 @@ import type { Check, Config, HttpCheck } from '../config/schema.ts';
 import {
   minimumHealthyOf,
   previewRouteOf,
+  proxiesOf,
   routesOf,
   type ServerSettings,
   serverSettings,
@@ -316,11 +317,10 @@ function testedCommit(context: ReleaseContext): string {
 
 function publishSteps(planning: Planning, name: string, version: string): PlanStep[] {
   const server = serverSettings(planning.config, name);
-  const { nginx } = planning.config;
   const serving = planning.context.routes[0] ?? [];
   return [
     waits(
-      nginx.dir,
+      proxiesOf(planning.config).map(placeOf).join(' '),
       `look that ${listText(serving)} alone ${serving.length === 1 ? 'serves' : 'serve'} and no old worker is left`,
       `${name} must receive nothing while it is published`,
     ),
@@ -446,9 +446,10 @@ function drainWaitSteps(planning: Planning, servers: readonly string[]): PlanSte
   ];
 }
 
-function workersStep({ nginx, drain }: Config, servers: readonly string[]): PlanStep {
+function workersStep(config: Config, servers: readonly string[]): PlanStep {
+  const { drain } = config;
   return waits(
-    nginx.dir,
+    proxiesOf(config).map(placeOf).join(' '),
     `wait until the old workers are gone, at most ${durationText(drain.deadline)}`,
     `then ${namesText(servers)} ${servers.length === 1 ? 'has' : 'have'} finished what was begun before the switch`,
   );
@@ -464,13 +465,22 @@ function goLiveSteps(planning: Planning, { to, lost }: SwitchTo): PlanStep[] {
 }
 
 function switchSteps({ config }: Planning, to: readonly string[], why: string): PlanStep[] {
-  const { dir, test, reload } = config.nginx;
+  const proxies = proxiesOf(config);
+  const back = proxies.length === 1 ? 'the tree goes back' : 'every tree goes back';
   return [
-    changes(dir, ['git', 'switch', branchOf(config, to)], why),
-    runs(dir, test, 'Nginx accepts the configuration; where it does not, the tree goes back'),
-    changes(dir, reload, 'a graceful reload; proven by new workers under the same master'),
+    ...proxies.flatMap((nginx) => [
+      changes(placeOf(nginx), ['git', 'switch', branchOf(config, to)], why),
+      runs(placeOf(nginx), nginx.test, `Nginx accepts the configuration; where it does not, ${back}`),
+    ]),
+    ...proxies.map((nginx) =>
+      changes(placeOf(nginx), nginx.reload, 'a graceful reload; proven by new workers under the same master'),
+    ),
   ];
 }
+
+/** A folder, and the host it is on. */
+const placeOf = ({ on, dir }: { on?: string | undefined; dir: string }): string =>
+  on === undefined ? dir : `${on}:${dir}`;
 
 function branchOf(config: Config, to: readonly string[]): string {
   const route = routesOf(config).find(
@@ -532,7 +542,7 @@ function soakSteps({ config, context }: Planning, wave: Wave | null): PlanStep[]
       ),
     ),
     waits(
-      config.nginx.dir,
+      proxiesOf(config).map(placeOf).join(' '),
       `follow ${config.nginx.accessLog} for ${durationText(window)}`,
       '5xx answers as rare as before the release',
     ),

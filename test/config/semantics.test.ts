@@ -242,6 +242,50 @@ describe('the other rules', () => {
   });
 });
 
+describe('hosts', () => {
+  it.each(['-oProxyCommand=id', 'a b', 'host;id', '$(id)', 'user@-v', 'a@b@c', ''])(
+    '%j could be taken for something else',
+    (on) => {
+      const expected = expect.stringContaining('expected a host as ssh knows it') as string;
+      expect(issuesOf([`nginx: { on: ${JSON.stringify(on)} }`])).toEqual([expected]);
+      expect(
+        issuesOf([], `servers: { app1: { address: "a:1", on: ${JSON.stringify(on)} }, app2: { address: "a:2" } }`),
+      ).toEqual([expected]);
+      expect(issuesOf([`publish: { on: ${JSON.stringify(on)}, dir: /srv }`])).toHaveLength(1);
+    },
+  );
+
+  it('are what ssh is called with: a name, a host, a user before it', () => {
+    for (const on of ['app1', 'app-1.example.org', 'deploy@10.0.0.1', 'App_1'])
+      expect(issuesOf([`nginx: { on: "${on}" }`]), on).toEqual([]);
+    expect(issuesOf(['publish: { on: "{on}", dir: "{dir}/clone" }'])).toEqual([]);
+  });
+
+  it('have a folder for publishes, and only there', () => {
+    expect(issuesOf(['publish: { on: build }'])).toEqual([
+      expect.stringMatching(/^publish\.on: expected `dir` beside it/),
+    ]);
+    expect(issuesOf(['publish: { on: build, dir: clone }'])).toEqual([
+      expect.stringMatching(/^publish\.dir: .* absolute folder/),
+    ]);
+    expect(issuesOf(['publish: { dir: /srv }'])).toEqual([
+      expect.stringMatching(/^publish\.dir: expected `on` beside it/),
+    ]);
+  });
+});
+
+describe('further proxies', () => {
+  it('are another folder or another host, with names of their own', () => {
+    expect(issuesOf(['nginx: { also: [{ on: front2 }, { dir: /opt/nginx2 }] }'])).toEqual([]);
+    expect(issuesOf(['nginx: { also: [{}] }'])).toEqual([
+      expect.stringMatching(/^nginx\.also\[?\.?0.*\/opt\/nginx is that of another$/),
+    ]);
+    expect(issuesOf(['nginx: { also: [{ on: front2 }, { on: front2, dir: /opt/nginx2 }] }'])).toEqual([
+      expect.stringContaining('"front2" is that of another proxy'),
+    ]);
+  });
+});
+
 describe('the time of an answer', () => {
   it('is limited to less than its timeout', () => {
     const check = (within: string) =>

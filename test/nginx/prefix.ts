@@ -7,7 +7,7 @@ import { createServer, type Server } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Config } from '../../src/config/schema.ts';
+import type { ProxyConfig } from '../../src/nginx/proxy.ts';
 import { localHost } from '../../src/hosts/local.ts';
 import { findNginx } from '../../src/sandbox/nginx-binary.ts';
 import { freePorts } from '../../src/sandbox/ports.ts';
@@ -19,7 +19,7 @@ export interface Prefix {
   port: number;
   /** host:port of app1 and app2. */
   addresses: { app1: string; app2: string };
-  config: Config['nginx'];
+  config: ProxyConfig;
   git(...args: string[]): Promise<string>;
   run(...argv: [string, ...string[]]): Promise<string>;
   /** The text of a fresh answer: the name of the server that gave it. */

@@ -1,7 +1,7 @@
 /** The machines that commands, files and jobs are on: whether each can be reached, has what flow calls there, and has room. */
 import type { World } from '../../effects/world.ts';
 import type { Host } from '../../hosts/host.ts';
-import { serverSettings, testServerSettings } from '../../config/settings.ts';
+import { proxiesOf, serverSettings, testServerSettings } from '../../config/settings.ts';
 import type { Config } from '../../config/schema.ts';
 import { publishPlace } from '../../effects/server-job.ts';
 import { type Finding, look } from './finding.ts';
@@ -45,7 +45,7 @@ function dutiesOf(world: World): Duty[] {
   const publishing = servers.map((server) => ({ server, place: publishPlace(world, server) }));
   return [
     { on: undefined, programs: ['git', 'setsid'], folders: [] },
-    { on: config.nginx.on, programs: PROXY, folders: [config.nginx.dir] },
+    ...proxiesOf(config).map(({ on, dir }) => ({ on, programs: PROXY, folders: [dir] })),
     ...servers.map(({ on, dir }) => ({ on, programs: READING, folders: on === undefined ? [] : [dir] })),
     ...publishing.map(({ place: { destination, isOwnTree, jobs } }) => ({
       on: destination ?? undefined,

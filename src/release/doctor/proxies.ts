@@ -1,13 +1,25 @@
 /** The proxy: whether traffic could be switched, to which routes, and what a reload of it cannot do. */
+import { type ProxySettings, proxiesOf } from '../../config/settings.ts';
 import type { World } from '../../effects/world.ts';
 import { heldBy, ownerName, readOwner } from '../../nginx/owner.ts';
+import type { Proxy } from '../../nginx/proxy.ts';
 import { type Finding, look } from './finding.ts';
 
 export async function lookAtProxies(world: World, stateDir: string): Promise<Finding[]> {
-  const { config, proxy } = world;
-  const host = world.on(config.nginx);
-  const { dir } = config.nginx;
-  const about = 'nginx';
+  const settings = proxiesOf(world.config);
+  const findings = await Promise.all(
+    world.proxies.map(async ({ name, proxy }) => {
+      const own = settings.find((one) => one.name === name);
+      return own === undefined ? [] : await lookAtProxy(world, stateDir, proxy, own);
+    }),
+  );
+  return findings.flat();
+}
+
+async function lookAtProxy(world: World, stateDir: string, proxy: Proxy, nginx: ProxySettings): Promise<Finding[]> {
+  const { config } = world;
+  const { dir, name: about } = nginx;
+  const host = world.on(nginx);
   const observed = proxy.observe();
   const seen = async () => await observed;
   // Both looks at it say what went wrong.
@@ -44,14 +56,14 @@ export async function lookAtProxies(world: World, stateDir: string): Promise<Fin
         : { verdict: 'bad', because: problems.join('; '), mend: `git -C ${dir} branch -v` };
     }),
     look(about, 'configuration', async () => {
-      const tested = await host.run(config.nginx.test, { cwd: dir, env: { LC_ALL: 'C' } });
+      const tested = await host.run(nginx.test, { cwd: dir, env: { LC_ALL: 'C' } });
       const said = `${tested.stderr}${tested.stdout}`.trim().split('\n');
       return tested.status === 0
         ? { verdict: 'ok', because: said.at(-1) ?? 'accepted' }
         : {
             verdict: 'bad',
             because: tested.notStarted ?? said.find((line) => line.includes('[emerg]')) ?? said.join('; '),
-            mend: `cd ${dir} && ${config.nginx.test.join(' ')}`,
+            mend: `cd ${dir} && ${nginx.test.join(' ')}`,
           };
     }),
     look(about, 'version', async () => {
@@ -72,7 +84,7 @@ export async function lookAtProxies(world: World, stateDir: string): Promise<Fin
     }),
     ...(['errorLog', 'accessLog'] as const).map((which) =>
       look(about, which === 'errorLog' ? 'error log' : 'access log', async () => {
-        const path = config.nginx[which];
+        const path = nginx[which];
         const file = path.startsWith('/') ? path : `${dir}/${path}`;
         const slice = await host.readSlice(file, 0, 0);
         if (slice !== null) return { verdict: 'ok', because: file };
