@@ -10,7 +10,7 @@ import type { JobMode, Question } from '../../machines/contract.ts';
 import { fill, fillText } from '../config/placeholders.ts';
 import type { ServerSettings } from '../config/settings.ts';
 import { StateError, StepError } from '../errors.ts';
-import type { Argv, Host } from '../hosts/host.ts';
+import { type Argv, type Host, requireReached } from '../hosts/host.ts';
 import { endJob, ensureJob, type Job, type JobEnd, otherJobAtWork, peekJob } from '../hosts/jobs.ts';
 import type { EffectTools } from './effect.ts';
 import { type JobOutput, jobOutput } from './job-output.ts';
@@ -145,15 +145,25 @@ export async function prepareTree(world: World, job: ServerJob, tools: EffectToo
   await withWayOut(
     place.isOwnTree
       ? world.repository.prepareWorktree(world.worktree, job.commit)
-      : world.repository.bringTo(
-          { host: place.destination, dir: place.cwd, ssh: world.sshCommand },
-          job.commit,
-          tagged === job.commit ? job.version : null,
-        ),
+      : bring(world, place, job.commit, tagged === job.commit ? job.version : null),
     `Nothing was started on ${job.server.name}. ${job.next}`,
     { untouched: true },
   );
   return null;
+}
+
+/**
+ * Brings the commit to where the command runs. git does not tell a connection that broke from a clone that refuses: the host is
+ * asked, which waits for it for a while, and only what fails again then is a refusal.
+ */
+async function bring(world: World, place: PublishPlace, commit: string, tag: string | null): Promise<void> {
+  const at = { host: place.destination, dir: place.cwd, ssh: world.sshCommand };
+  try {
+    await world.repository.bringTo(at, commit, tag);
+  } catch {
+    requireReached(place.host, await place.host.run(['true']));
+    await world.repository.bringTo(at, commit, tag);
+  }
 }
 
 async function end({ host, jobs }: PublishPlace, id: string, tools: EffectTools): Promise<void> {

@@ -81,6 +81,8 @@ const OUTPUT_INTERVAL_MS = 150;
 const WAIT_SECONDS = 10;
 /** For so long a host that cannot be reached is asked again. */
 const PATIENCE_MS = 60_000;
+/** For a look, which is all that a person waits for then. */
+const LOOK_PATIENCE_MS = 10_000;
 const RETRY_MS = 500;
 const CALL_TIMEOUT_MS = 60_000;
 /** The kernel's limit for one string of the environment. */
@@ -101,7 +103,7 @@ const ANSWER =
  * - StepError JOB_DIFFERS (unsafe) when that id was already used for another command;
  * - StepError JOB_HOST when the host cannot do it (disk full, no flock …): `rejected`, it did not run, or
  *   `unknownOutcome` once it was started;
- * - StepError JOB_UNREACHABLE (`unreachable`, or `unknownOutcome` when it may have started) after a minute without an answer;
+ * - StepError JOB_UNREACHABLE (`unreachable`, or `unknownOutcome` when it may have started) after a time without an answer;
  * - the signal's reason; what `onOutput` throws.
  */
 export async function ensureJob(host: Host, job: Job, watch: JobWatch): Promise<JobEnd> {
@@ -189,7 +191,8 @@ function callsOf(host: Host, root: string, id: string): Calls {
     header: string,
     signal?: AbortSignal,
   ): Promise<Report> {
-    const patienceEnds = performance.now() + PATIENCE_MS;
+    const patienceMs = op === 'look' || op === 'busy' ? LOOK_PATIENCE_MS : PATIENCE_MS;
+    const patienceEnds = performance.now() + patienceMs;
     for (;;) {
       const result = await host.run(['sh', '-s'], {
         input: `${header}${place}${JOB_SCRIPT}`,
@@ -200,7 +203,7 @@ function callsOf(host: Host, root: string, id: string): Calls {
       signal?.throwIfAborted();
       const report = reportOf(result.stdout);
       if (report !== undefined) return report;
-      const said = result.notStarted ?? result.stderr.trim().slice(-500);
+      const said = result.unreachable ?? result.notStarted ?? result.stderr.trim().slice(-500);
       if (result.notStarted !== undefined || HOST_FAILED.has(result.status ?? -1)) {
         throw new StepError(
           'JOB_HOST',
@@ -213,7 +216,7 @@ function callsOf(host: Host, root: string, id: string): Calls {
         throw new StepError(
           'JOB_UNREACHABLE',
           op === 'look' ? 'unreachable' : 'unknownOutcome',
-          `${host.name} did not answer for a minute about the job ${id} (${said || 'no message'}). ` +
+          `${host.name} did not answer for ${patienceMs / 1_000} s about the job ${id} (${said || 'no message'}). ` +
             'If it was started, it goes on there; flow resume attaches to it',
         );
       }

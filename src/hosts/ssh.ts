@@ -50,12 +50,22 @@ const PREAMBLE = `flow_run() {
   if command -v timeout >/dev/null; then exec timeout -k 2 "$flow_seconds" env -- "$@"; fi
   exec env -- "$@"
 }
+flow_gone() {
+  # A link to itself, or a folder that may not be entered, hides a file, and does not mean that there is none.
+  [ ! -L "$1" ] || readlink -f -- "$1" >/dev/null || { echo "$1 leads to itself" >&2; exit 1; }
+  flow_above=$1
+  while [ "$flow_above" != "\${flow_above%/*}" ]; do
+    flow_above=\${flow_above%/*}
+    [ ! -d "$flow_above" ] || [ -x "$flow_above" ] || { echo "$flow_above may not be entered" >&2; exit 1; }
+  done
+  exit ${ABSENT}
+}
 flow_there() {
   flow_look=$1; shift
-  [ -e "$1" ] || exit ${ABSENT}
+  [ -e "$1" ] || flow_gone "$1"
   if ( "$flow_look" "$@" ); then exit 0; fi
   # What a process ended, or a rotation took away, in this very moment is gone, and was read by nobody.
-  [ -e "$1" ] || exit ${ABSENT}
+  [ -e "$1" ] || flow_gone "$1"
   exit 1
 }
 flow_read() {

@@ -10,8 +10,8 @@ import type { Config } from '../config/schema.ts';
 import type { Progress } from '../effects/effect.ts';
 import { createEffects } from '../effects/index.ts';
 import type { World } from '../effects/world.ts';
-import { testServerSettings } from '../config/settings.ts';
-import { jobId } from '../effects/server-job.ts';
+import { serverSettings, testServerSettings } from '../config/settings.ts';
+import { jobId, publishPlace } from '../effects/server-job.ts';
 import { messageOf } from '../errors.ts';
 import { peekJob } from '../hosts/jobs.ts';
 import { localHost } from '../hosts/local.ts';
@@ -207,14 +207,25 @@ export class Driver {
     return await this.#jobRuns();
   }
 
-  /** Whether the publish of the pending step has been started and has not ended. */
+  /** Whether a publish of the pending step has been started and has not ended. */
   async #jobRuns(): Promise<boolean> {
-    const { config, host, jobs } = this.world;
+    const { config } = this.world;
     const effect = this.engine.pending;
-    if (effect?.src !== 'publish' && effect?.src !== 'runTests') return false;
-    const name = effect.src === 'publish' ? effect.input.server : testServerSettings(config).name;
-    const glance = await peekJob(host, jobs, jobId({ ...effect.input, server: { name } })).catch(() => null);
-    return glance?.state === 'running';
+    if (effect === null) return false;
+    const { src, input } = effect;
+    const names =
+      src === 'publish' ? [input.server] : src === 'publishWave' ? input.servers.map(({ server }) => server) : [];
+    const servers =
+      src === 'runTests' ? [testServerSettings(config)] : names.map((name) => serverSettings(config, name));
+    const running = await Promise.all(
+      servers.map(async (server) => {
+        const { host, jobs } = publishPlace(this.world, server);
+        const { step, attempt, release } = input;
+        const glance = await peekJob(host, jobs, jobId({ step, attempt, release, server })).catch(() => null);
+        return glance?.state === 'running';
+      }),
+    );
+    return running.includes(true);
   }
 
   async #decided(): Promise<void> {

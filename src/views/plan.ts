@@ -340,7 +340,7 @@ function publishAllSteps(planning: Planning, servers: readonly string[], version
   return [
     ...steps,
     {
-      where: `${WORKTREE} at ${[...new Set(versions ?? [version])].join(', ')}`,
+      where: publishPlaceOf(planning.config, null, [...new Set(versions ?? [version])].join(', ')),
       command: `the same for ${namesText(others)}`,
       why: `each a job of its own, ${sideBySide === 1 ? 'one after the other' : `at most ${sideBySide} at a time`}; when one fails, no other is begun`,
       changes: true,
@@ -392,11 +392,21 @@ function publishStep(
   const argv = fill(config.publish.run, { server: name, dir, address, version, tag: version, commit });
   const answer = config.publish.answer === '' ? '' : ` (stdin ${JSON.stringify(config.publish.answer.trimEnd())})`;
   return {
-    where: `${WORKTREE} at ${at}`,
+    where: publishPlaceOf(config, server, at),
     command: `${commandText(argv)}${answer}`,
     why: `publish ${version} to ${name}, once, as a job that goes on without flow`,
     changes: true,
   };
+}
+
+/** Where a publish runs: in flow's own tree, or in a clone of the project on another host. Null stands for several servers. */
+function publishPlaceOf({ publish }: Config, server: ServerSettings | null, at: string): string {
+  const { on, dir } = publish;
+  if (on === undefined || dir === undefined) return `${WORKTREE} at ${at}`;
+  if (server === null) return on === '{on}' ? 'each host' : `${on}:${dir}`;
+  const { name, address } = server;
+  const folder = fillText(dir, { server: name, dir: server.dir, address });
+  return placeOf({ on: on === '{on}' ? server.on : on, dir: folder });
 }
 
 function provingSteps({ config }: Planning, name: string, version: string): PlanStep[] {

@@ -5,7 +5,7 @@
 import { get } from 'node:http';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { SandboxOptions } from '../../src/sandbox/world.ts';
-import { stage, type Stage } from '../scenarios/stage.ts';
+import { OVER_SSH, stage, type Stage } from '../scenarios/stage.ts';
 import { ALL, type Ended } from '../scenarios/terminal.ts';
 
 export interface FailureRow {
@@ -36,6 +36,8 @@ export type FailureRows = Readonly<Record<string, FailureRow>>;
 export interface FailureTest {
   /** What the stage is built with, beyond the ordinary. */
   stage?: Partial<SandboxOptions>;
+  /** Run by `npm test` with every host behind ssh as well; `npm run failures` does so with each row. */
+  alsoOverSsh?: boolean;
   /** Brings the trouble about, and returns how the command ended that met it. */
   trouble: (on: Stage) => Promise<Ended>;
   /** After the row was held against the world: shows that the command the message named works. */
@@ -60,9 +62,9 @@ export function failures<Rows extends FailureRows>(
     for (const name of Object.keys(rows) as (keyof Rows & string)[]) {
       const row: FailureRow | undefined = rows[name];
       if (row === undefined || (row.thorough === true && !ALL)) continue;
-      const { trouble, mended, ...options } = tests[name];
-      test(`${row.situation}: ${row.does}`, async () => {
-        on = await stage(options.stage);
+      const { trouble, mended, alsoOverSsh = false, ...options } = tests[name];
+      const perform = async (over: Partial<SandboxOptions>) => {
+        on = await stage({ ...options.stage, ...over });
         await on.load({ ratePerSecond: CLIENTS_PER_SECOND });
         const ended = await trouble(on);
         await expectAsTold(on, row, ended);
@@ -74,7 +76,10 @@ export function failures<Rows extends FailureRows>(
           process.stdout.write(
             `${row.situation}: ${totals.failed} of ${totals.requests} requests failed: ${row.clientsMayFail}\n`,
           );
-      }, 90_000);
+      };
+      test(`${row.situation}: ${row.does}`, () => perform({}), 90_000);
+      if (alsoOverSsh && !OVER_SSH)
+        test(`over ssh, ${row.situation}: ${row.does}`, () => perform({ ssh: true }), 90_000);
     }
   });
 }
@@ -132,7 +137,12 @@ async function expectAsTold(on: Stage, row: FailureRow, ended: Ended): Promise<v
 
 /** The folders of the sandbox under the names that operators know them by. */
 const asInTheRunbook = (on: Stage, text: string): string =>
-  text.replaceAll(on.sandbox.nginxDir, '/opt/nginx').replaceAll(on.sandbox.projectDir, '/opt/quickpay');
+  text
+    .replaceAll(on.sandbox.nginxDir, '/opt/nginx')
+    .replaceAll(on.sandbox.projectDir, '/opt/quickpay')
+    // Where every host is behind ssh, the proxy is called by its name.
+    .replaceAll(/ on (?:proxy|build)\b/g, ' on this machine')
+    .replaceAll('proxy:/opt/nginx', '/opt/nginx');
 
 /** Lines as they were meant, whatever the width they were wrapped to. */
 const plain = (text: string): string => text.replaceAll(/\s+/g, ' ');

@@ -39,6 +39,7 @@ failures('Nginx, at a switch', switchRows, {
     },
   },
   portTaken: {
+    alsoOverSsh: true,
     async trouble(on) {
       await walkTo(on, 'app1Published');
       const [taken = 0] = await freePorts(1);

@@ -48,6 +48,9 @@ export interface Stage {
   close(): Promise<void>;
 }
 
+/** FAILURES_HOSTS=ssh: the proxy, every server and the machine that publishes are behind ssh, in every test. */
+export const OVER_SSH = process.env.FAILURES_HOSTS === 'ssh';
+
 /** Builds a stage. Close it, or processes stay behind. */
 export async function stage(options: Partial<SandboxOptions> = {}): Promise<Stage> {
   const parent = await mkdtemp(join(tmpdir(), 'flow-stage-'));
@@ -57,6 +60,7 @@ export async function stage(options: Partial<SandboxOptions> = {}): Promise<Stag
     startMs: 100,
     soakMs: 600,
     watchMs: 300,
+    ssh: OVER_SSH,
     ...rest,
     config: {
       ...config,

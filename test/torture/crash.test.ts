@@ -40,6 +40,18 @@ test('dies after a push, a publish and a switch, before their outcome is on disk
   await on.expectAllLive(version);
 }, 120_000);
 
+test.each(FULL ? ['before:2,8,14', 'before:3,9,15', 'before:4,10,16', 'before:6,12,18', 'after:*'] : ['before:5,9,17'])(
+  'dies at commits %s with every host behind ssh',
+  async (plan) => {
+    on = await arena({}, { ssh: true });
+    const version = await on.plan();
+    await on.carry(() => undefined, plan);
+    await on.expectAllLive(version);
+    report('crash-ssh', `deaths at ${plan}, every host behind ssh: allLive, each job once, 0 failed requests`);
+  },
+  300_000,
+);
+
 test.each(FULL ? [rounds(5)] : [])(
   'dies before and after each commit, %i times',
   async (times) => {
@@ -78,7 +90,7 @@ test('dies at random instants', async () => {
     await on.carry((running) => {
       life += 1;
       // Long enough to get on, or it would only ever start.
-      const afterMs = 150 + drawn(SEED, releases, life) * 1_800;
+      const afterMs = 150 + drawn(SEED, releases, life) * (1_800 + 100 * life);
       const timer = setTimeout(() => {
         if (running.child.kill('SIGKILL')) kills += 1;
       }, afterMs);

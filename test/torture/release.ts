@@ -29,14 +29,15 @@ export interface Arena {
   close(): Promise<void>;
 }
 
-/** A sandbox whose waits are short, with clients at work. Close it, or processes stay behind. */
-export async function arena(config: Record<string, unknown> = {}): Promise<Arena> {
+/** A sandbox whose waits are short, with clients at work. Close it, or processes stay behind. `ssh`: every host is behind ssh. */
+export async function arena(config: Record<string, unknown> = {}, { ssh = false } = {}): Promise<Arena> {
   const parent = await mkdtemp(join(tmpdir(), 'flow-torture-'));
   const sandbox = await createSandbox({
     root: join(parent, 'world'),
     startMs: 30,
     soakMs: 200,
     watchMs: 100,
+    ssh,
     config: { drain: { watch: '10ms', deadline: '20s' }, verify: { every: '100ms' }, ...config },
   });
   const place = await locate(sandbox.projectDir);
