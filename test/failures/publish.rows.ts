@@ -95,6 +95,7 @@ export const publishRows = {
     versions: { app1: null, app2: 'v1.3.7' },
   },
   wrongVersion: {
+    thorough: true,
     situation: 'the server reports another version than the one published',
     does: 'rests before the publish',
     sees: 'app1 should run v1.3.8, but app1 runs v0.0.0',

@@ -33,7 +33,6 @@ async function publishByHand(on: Stage, version: string, server: string): Promis
 
 failures('a world that moved', worldMovedRows, {
   proxySwitched: {
-    alsoOverSsh: true,
     async trouble(on) {
       await walkTo(on, 'app1Drained');
       git(on.sandbox.nginxDir, 'switch', 'master');

@@ -6,6 +6,7 @@ import { afterEach, expect, test } from 'vitest';
 import { startLoad } from '../../src/sandbox/load.ts';
 import { freePorts } from '../../src/sandbox/ports.ts';
 import { git, stage, type Stage } from './stage.ts';
+import { ALL } from './terminal.ts';
 
 let on: Stage | undefined;
 let blocker: Server | undefined;
@@ -99,19 +100,22 @@ test('both go back when one of them does not become live, and the release rests 
   expect((await on.calm()).failed).toBe(0);
 }, 60_000);
 
-test('of which one was switched by hand are named, and NEXT is refused until they agree', async () => {
-  on = await stage({ proxies: 2 });
-  const driver = await on.start();
-  await on.walkTo(driver, 'tagged');
-  const [, dir = ''] = on.sandbox.nginxDirs;
-  git(dir, 'switch', '--quiet', 'yun-app1');
-  const refused = await on.send(driver, { type: 'NEXT' });
-  expect(refused.accepted).toBe(false);
-  const because = 'verdicts' in refused ? refused.verdicts.find(({ id }) => id === 'proxyAsBelieved')?.because : '';
-  expect(because).toContain('the proxies differ: nginx serves app1 and app2, nginx2 serves app1');
-  git(dir, 'switch', '--quiet', 'master');
-  await on.walkTo(driver, 'app1Drained');
-}, 60_000);
+// As the row of a proxy that was switched by hand.
+if (ALL) {
+  test('of which one was switched by hand are named, and NEXT is refused until they agree', async () => {
+    on = await stage({ proxies: 2 });
+    const driver = await on.start();
+    await on.walkTo(driver, 'tagged');
+    const [, dir = ''] = on.sandbox.nginxDirs;
+    git(dir, 'switch', '--quiet', 'yun-app1');
+    const refused = await on.send(driver, { type: 'NEXT' });
+    expect(refused.accepted).toBe(false);
+    const because = 'verdicts' in refused ? refused.verdicts.find(({ id }) => id === 'proxyAsBelieved')?.because : '';
+    expect(because).toContain('the proxies differ: nginx serves app1 and app2, nginx2 serves app1');
+    git(dir, 'switch', '--quiet', 'master');
+    await on.walkTo(driver, 'app1Drained');
+  }, 60_000);
+}
 
 test('are on one route again when flow is killed between the two reloads and resumed', async () => {
   on = await stage({ proxies: 2, config: { drain: { deadline: '20s' } } });
