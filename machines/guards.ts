@@ -30,7 +30,15 @@ const no = (because: string, unblock?: string): Judgement => ({
   because,
   ...(unblock === undefined ? {} : { unblock }),
 });
-const list = (servers: readonly string[]): string => (servers.length === 0 ? 'no server' : servers.join(' and '));
+const MOST_NAMED = 8;
+
+/** Servers by name; of a fleet the first few, and how many more. */
+const list = (servers: readonly string[]): string =>
+  servers.length === 0
+    ? 'no server'
+    : servers.length <= MOST_NAMED
+      ? servers.join(' and ')
+      : `${servers.slice(0, MOST_NAMED - 2).join(', ')} and ${servers.length - MOST_NAMED + 2} more`;
 const is = (servers: readonly string[]): string => (servers.length === 1 ? 'is' : 'are');
 
 /** The route that is believed to be live. */

@@ -1,5 +1,6 @@
 /** One line on what a step saw, for the history and the closing line of a step. Pure. */
 import type { Evidence, ReleaseContext, WaveEvidence } from '../../machines/contract.ts';
+import { namesText } from './states.ts';
 
 const seconds = (value: number): string => `${value.toFixed(value < 10 ? 1 : 0)} s`;
 const rate = (value: number | null | undefined): string =>
@@ -23,7 +24,7 @@ export function evidenceLine(evidence: Evidence): string {
       evidence.drainedAfterSeconds === null
         ? `${evidence.workersLeft} old workers still finish their requests`
         : `drained after ${evidence.drainedAfterSeconds.toFixed(2)} s`;
-    return `${evidence.switched.servers.join(' and ')} live after ${evidence.switched.liveAfterMs.toFixed(0)} ms; ${drained}; ${rates.length === 0 ? 'logs not measured' : `log lines ${rates.join(', ')}`}`;
+    return `${namesText(evidence.switched.servers)} live after ${evidence.switched.liveAfterMs.toFixed(0)} ms; ${drained}; ${rates.length === 0 ? 'logs not measured' : `log lines ${someOf(rates)}`}`;
   }
   if ('server' in evidence) {
     return `${evidence.server} reports ${evidence.version} and is healthy (${evidence.health}); published in ${seconds(evidence.seconds)}`;
@@ -31,16 +32,16 @@ export function evidenceLine(evidence: Evidence): string {
   if ('results' in evidence) return waveLine(evidence);
   if ('previewed' in evidence) {
     const through = evidence.through === null ? '' : ' through the pre-release proxy';
-    return `${evidence.previewed.join(' and ')}${through}: ${evidence.checks.length} checks pass, before any customer`;
+    return `${namesText(evidence.previewed)}${through}: ${evidence.checks.length} checks pass, before any customer`;
   }
   if ('observedSeconds' in evidence) {
     const rates = Object.entries(evidence.rates).map(([server, value]) => `${server} ${rate(value)}/s`);
     const { proxy } = evidence;
     const answers = proxy === null ? '' : `${proxy.failed} of ${proxy.requests} requests through Nginx answered 5xx; `;
-    return `observed ${seconds(evidence.observedSeconds)}: ${evidence.checksRun} checks, ${evidence.checksFailed} failed; ${evidence.errorsSeen} errors in the logs; ${answers}${rates.join(', ')}${evidence.note === '' ? '' : `; ${evidence.note}`}`;
+    return `observed ${seconds(evidence.observedSeconds)}: ${evidence.checksRun} checks, ${evidence.checksFailed} failed; ${evidence.errorsSeen} errors in the logs; ${answers}${someOf(rates)}${evidence.note === '' ? '' : `; ${evidence.note}`}`;
   }
   if ('secondsUntilMoved' in evidence) {
-    return `${evidence.switched.servers.join(' and ')} serve after ${seconds(evidence.secondsUntilMoved)}`;
+    return `${namesText(evidence.switched.servers)} serve after ${seconds(evidence.secondsUntilMoved)}`;
   }
   if ('followUp' in evidence)
     return evidence.followUp ?? `develop contains master (${evidence.commit?.slice(0, 10) ?? ''})`;
@@ -85,3 +86,11 @@ export function noteOn(event: string, step: string, context: ReleaseContext): st
   if (event === 'asked') return question?.text ?? null;
   return event !== 'done' || evidence === undefined ? null : evidenceLine(evidence);
 }
+
+const MOST_RATES_SHOWN = 8;
+
+/** A few rates, and how many more there are. */
+const someOf = (rates: readonly string[]): string =>
+  rates.length <= MOST_RATES_SHOWN
+    ? rates.join(', ')
+    : `${rates.slice(0, MOST_RATES_SHOWN - 2).join(', ')} and ${rates.length - MOST_RATES_SHOWN + 2} more`;

@@ -17,6 +17,14 @@ const SCENES: Record<string, () => Play> = {
   asking: () =>
     new Play().until('drainingApp1').end(asks('drainOverdue', 'app1 has 2 workers left.', 'wait', 'revert')),
   failed: () => new Play().until('publishingApp1').fail('rejected', REASON),
+  'a wave': () =>
+    new Play({
+      topology: {
+        servers: ['app1', 'app2', 'app3', 'app4', 'app5', 'app6', 'app7', 'app8'],
+        cutover: 'rolling',
+        waves: [['app1'], ['app2', 'app3', 'app4'], ['app5', 'app6', 'app7'], ['app8']],
+      },
+    }).until('wave2Published', 200),
   'going back': () => new Play().until('verifying').end(soakBad('7 errors on app1')),
 };
 
@@ -104,7 +112,8 @@ describe.each(Object.keys(SCENES))('a release that is %s', (name) => {
     expect(await page.evaluate(NAMELESS)).toEqual([]);
     expect(await page.evaluate(inSight('.state.is-active'))).toBe('in sight');
     if (name !== 'going back') expect(await page.evaluate(inSight('.act.rollback'))).toBe('in sight');
-    if (name === 'resting' || name === 'failed') expect(await page.evaluate(inSight('.act.next'))).toBe('in sight');
+    if (['resting', 'failed', 'a wave'].includes(name))
+      expect(await page.evaluate(inSight('.act.next'))).toBe('in sight');
     expect(await page.locator('text=the page is loading').count()).toBe(0);
   });
 });
