@@ -32,8 +32,10 @@ const DEFAULT_TIMEOUT_MS = 30_000;
 const KEEP_SECONDS = 60;
 /** Calls at the same time. An sshd takes ten sessions on one connection; a second flow and a person may want some as well. */
 const SESSIONS = 4;
-/** For so long what only reads is asked again when the connection breaks, but no longer than a connection may take to be made. */
+/** For so long without a connection a host counts as out of reach, but no longer than one may take to be made. */
 const PATIENCE_MS = 4_000;
+/** For so long a call is tried again on a host that can be connected to, and breaks off each time. */
+const LONGEST_PATIENCE_MS = 30_000;
 const RETRY_MS = 250;
 const ABSENT = 44;
 
@@ -106,7 +108,9 @@ export function sshHost(destination: string, { configFile, connectTimeoutMs = 10
   const session = pLimit(SESSIONS);
   const idle: Channel[] = [];
   /** The first channel makes the connection: the others wait for it, or each would make one of its own. */
-  let connecting: Promise<unknown> | null = null;
+  let connecting: Promise<Channel> | null = null;
+  /** When a connection was last seen to work. */
+  let lastReached = -Infinity;
 
   async function open(): Promise<Channel> {
     const child = execa('ssh', [...options, '--', destination, 'exec sh'], {
@@ -120,7 +124,10 @@ export function sshHost(destination: string, { configFile, connectTimeoutMs = 10
     const channel = channelOf(child);
     const timeoutMs = connectTimeoutMs + 5_000;
     const hello = await channel.run({ text: PREAMBLE, mark: newMark(), timeoutMs, limitBytes: OUTPUT_LIMIT_BYTES });
-    if (hello.end === 'status' && hello.status === 0) return channel;
+    if (hello.end === 'status' && hello.status === 0) {
+      lastReached = performance.now();
+      return channel;
+    }
     channel.close();
     if (hello.end === 'broke') throw new NotConnected(hello.because);
     throw new NotConnected(hello.end === 'timedOut' ? 'no answer in time' : 'its shell did not answer as a shell does');
@@ -134,11 +141,11 @@ export function sshHost(destination: string, { configFile, connectTimeoutMs = 10
       try {
         return await first;
       } catch (error) {
-        connecting = null;
+        if (connecting === first) connecting = null;
         throw error;
       }
     }
-    await connecting.catch(() => undefined);
+    await connecting;
     return await open();
   }
 
@@ -152,25 +159,33 @@ export function sshHost(destination: string, { configFile, connectTimeoutMs = 10
     }
   }
 
-  async function once(call: Omit<Call, 'mark'>, mayAgain: boolean): Promise<CallEnd> {
+  /** `isGiven`: the call was written to a shell there, so that it may have been carried out. */
+  async function once(call: Omit<Call, 'mark'>, mayAgain: boolean): Promise<{ end: CallEnd; isGiven: boolean }> {
+    let over = connecting;
     try {
       const channel = await (mayAgain ? connected() : answering());
+      over = connecting;
       const end = await channel.run({ ...call, mark: newMark() });
       if (channel.isUsable) idle.push(channel);
-      return end;
+      // Who finds the connection broken makes the next one, unless another has begun to.
+      if (end.end === 'broke' && connecting === over) connecting = null;
+      return { end, isGiven: true };
     } catch (error) {
       if (!(error instanceof NotConnected)) throw error;
-      return { end: 'broke', because: error.message };
+      if (connecting === over) connecting = null;
+      return { end: { end: 'broke', because: error.message }, isGiven: false };
     }
   }
 
   async function call(given: Omit<Call, 'mark'>, mayAgain: boolean): Promise<CallEnd> {
-    const patienceEnds = performance.now() + Math.min(PATIENCE_MS, connectTimeoutMs);
+    const began = performance.now();
+    const patience = Math.min(PATIENCE_MS, connectTimeoutMs);
     for (;;) {
-      const end = await session(async () => await once(given, mayAgain));
+      const { end, isGiven } = await session(async () => await once(given, mayAgain));
       if (end.end !== 'broke') return end;
-      connecting = null;
-      if (!mayAgain || given.signal?.aborted === true || performance.now() > patienceEnds) return end;
+      const now = performance.now();
+      const isOver = now > Math.max(began, lastReached) + patience || now > began + LONGEST_PATIENCE_MS;
+      if ((isGiven && !mayAgain) || given.signal?.aborted === true || isOver) return end;
       await delay(RETRY_MS);
     }
   }
