@@ -38,6 +38,8 @@ export interface DemoOptions {
   ssh?: boolean;
   /** The new version is looked at through a pre-release proxy first. */
   preview?: boolean;
+  /** Who has the traffic stands in one file that flow writes, and not in a branch for each route. */
+  include?: boolean;
   /** Folder for the world. Default: a new one among the temporary files. */
   root?: string;
   /** Other windows than the demo's own. */
@@ -210,7 +212,16 @@ class Demo {
   }
 
   async #build(): Promise<Sandbox> {
-    const { badRelease, fast, windows, servers = 2, proxies = 1, ssh = false, preview = false } = this.#options;
+    const {
+      badRelease,
+      fast,
+      windows,
+      servers = 2,
+      proxies = 1,
+      ssh = false,
+      preview = false,
+      include = false,
+    } = this.#options;
     const root = this.#options.root ?? join(await mkdtemp(join(tmpdir(), FOLDER_PREFIX)), 'world');
     this.say(
       `Building a world in ${root}: a project with a remote, ${servers} servers and one to test on, ${proxies === 1 ? 'an Nginx' : `${proxies} Nginx`}${preview ? ', and one to look at the new version first' : ''}${ssh ? '; each on a machine of its own, behind an sshd' : ''} …`,
@@ -225,6 +236,7 @@ class Demo {
       proxies,
       ssh,
       preview,
+      include,
       ...windows,
       ...(fast
         ? { config: { verify: { soak: '0s', every: '1s' }, watch: { soak: '0s' }, drain: { watch: '0s' } } }

@@ -229,6 +229,7 @@ export async function run(argv: string[]): Promise<ExitCode> {
     .addOption(new Option('--proxies <number>', 'how many proxies there are').choices(['1', '2', '3']).default('1'))
     .option('--ssh', 'the proxy, every server and a machine that publishes are each behind ssh')
     .option('--preview', 'the new version is looked at through a pre-release proxy first')
+    .option('--include', 'who has the traffic stands in one file that flow writes, and not in a branch for each route')
     .option('--keep', 'leave the sandbox running, to go on by hand')
     .option('--stop <folder>', 'stop and remove a sandbox that was kept')
     .action(
@@ -242,6 +243,7 @@ export async function run(argv: string[]): Promise<ExitCode> {
         proxies: string;
         ssh?: boolean;
         preview?: boolean;
+        include?: boolean;
       }) => {
         const { runDemo, runDemoStop } = await import('./demo.ts');
         if (options.stop !== undefined) {
@@ -249,7 +251,7 @@ export async function run(argv: string[]): Promise<ExitCode> {
           return;
         }
         const { badRelease = false, crash = false, fast = false, keep = false, servers = 2 } = options;
-        const { ssh = false, preview = false } = options;
+        const { ssh = false, preview = false, include = false } = options;
         status = await runDemo({
           flow: process.argv[1] ?? '',
           badRelease,
@@ -260,6 +262,7 @@ export async function run(argv: string[]): Promise<ExitCode> {
           proxies: Number(options.proxies),
           ssh,
           preview,
+          include,
           out: process.stdout,
           colour: terminal().outColour,
         });

@@ -97,6 +97,32 @@ const server = z.strictObject({
   health: httpCheck.optional(),
 });
 
+/** Routes without a branch for each: one file of `server` lines that flow writes and commits. */
+const include = z.strictObject({
+  file: z
+    .string()
+    .regex(/^(?!\/)(?!(?:.*\/)?\.{1,2}(?:\/|$))[^\p{Cc}"\\]*[^\p{Cc}"\\/]$/u, {
+      error: 'the path of a file inside of nginx.dir, such as conf/quickpay.servers',
+    })
+    .describe('the file of server lines, relative to dir; the upstream block includes it'),
+  parameters: z
+    .string()
+    .regex(/^(?!.*\b(?:down|backup|weight)\b)[a-z_]+(?:=[A-Za-z0-9._:-]+)?(?: +[a-z_]+(?:=[A-Za-z0-9._:-]+)?)*$/, {
+      error:
+        'parameters of a server line as Nginx has them, such as max_fails=2 fail_timeout=5s (weights stand under "weights")',
+    })
+    .optional()
+    .describe('what every server line says besides its address, such as max_fails=2 fail_timeout=5s'),
+  weights: z
+    .record(serverName, z.int().min(1))
+    .default({})
+    .describe('the weight of a server; left out: that of Nginx, 1'),
+  drained: z
+    .enum(['leave out', 'down'])
+    .default('leave out')
+    .describe('how a server without traffic stands there: not at all, or marked down, as ip_hash and hash need it'),
+});
+
 const nginx = z.strictObject({
   on,
   dir: text.default('/opt/nginx'),
@@ -113,6 +139,9 @@ const nginx = z.strictObject({
     .array(z.strictObject({ servers: z.array(serverName).min(1), branch: text }))
     .optional()
     .describe('default: master for all servers, yun-NAME for only NAME, without-NAME for all but NAME'),
+  include: include
+    .optional()
+    .describe('instead of routes: no branch for each set of servers, but one file that flow writes'),
 });
 
 /** Another Nginx that serves the same route. What is left out is as the first one's. */
@@ -264,5 +293,6 @@ export const configSchema = z.strictObject({
 export type Config = z.output<typeof configSchema>;
 export type Check = z.output<typeof check>;
 export type HttpCheck = z.output<typeof httpCheck>;
+export type IncludeConfig = z.output<typeof include>;
 export type VersionProbe = z.output<typeof versionProbe>;
 export type ServerConfig = z.output<typeof server>;

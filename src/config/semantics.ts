@@ -8,7 +8,7 @@ import { stateCollision } from '../../machines/topology.ts';
 import { nearest } from '../views/nearest.ts';
 import { EXPECTED_FREEZE_TIME, parseFreezeTime } from './freeze.ts';
 import { namesInBraces, PLACEHOLDERS, type Placeholder } from './placeholders.ts';
-import type { Check, Config, VersionProbe } from './schema.ts';
+import type { Check, Config, IncludeConfig, VersionProbe } from './schema.ts';
 import { cutoverOf, minimumHealthyOf, namesIn, proxiesOf, routesOf, topologyOf, wavesFrom } from './settings.ts';
 
 export type Section = keyof Config;
@@ -152,7 +152,36 @@ function distinctAddresses({ servers, test }: Config): Finding[] {
   });
 }
 
+/** One file for all routes, or a branch for each; what the file says has to be words of Nginx. */
+function includes(config: Config): Finding[] {
+  const names = Object.keys(config.servers);
+  const proxies: [Path, { include?: IncludeConfig | undefined; routes?: unknown } | undefined][] = [
+    [['nginx'], config.nginx],
+    [['preview', 'nginx'], config.preview?.nginx],
+  ];
+  return proxies.flatMap(([path, nginx]): Finding[] => {
+    if (nginx?.include === undefined) return [];
+    const findings: Finding[] = [];
+    if (nginx.routes !== undefined) {
+      const message = 'expected either "routes" (a branch for each) or "include" (one file that flow writes), not both';
+      findings.push({ path: [...path, 'routes'], message });
+    }
+    for (const server of Object.keys(nginx.include.weights)) {
+      if (names.includes(server)) continue;
+      const message = `expected the name of a server; here stands "${server}"; ${meant(server, names)}`;
+      findings.push({ path: [...path, 'include', 'weights', server], message });
+    }
+    for (const [name, { address }] of Object.entries(config.servers)) {
+      if (/^[A-Za-z0-9_.:[\]-]+$/.test(address)) continue;
+      const message = `expected host:port, as Nginx reads it in ${nginx.include.file}; here stands "${address}"`;
+      findings.push({ path: ['servers', name, 'address'], message });
+    }
+    return findings;
+  });
+}
+
 function routes(config: Config): Finding[] {
+  if (config.nginx.include !== undefined) return [];
   const names = Object.keys(config.servers);
   const findings: Finding[] = [];
   const given = config.nginx.routes ?? [];
@@ -451,6 +480,7 @@ const RULES: readonly Rule[] = [
   { reads: ['servers', 'test'], check: distinctAddresses },
   { reads: ['servers', 'nginx', 'cutover', 'waves', 'minimumHealthy', 'verify', 'preview'], check: routes },
   { reads: ['servers', 'preview', 'cutover', 'waves', 'minimumHealthy', 'verify'], check: previewRoutes },
+  { reads: ['servers', 'nginx', 'preview'], check: includes },
   {
     reads: ['servers', 'test', 'probes', 'publish', 'rollback', 'nginx', 'preview', 'drain', 'verify', 'preflight'],
     check: placeholders,

@@ -8,7 +8,7 @@ import { StepError } from '../errors.ts';
 import type { Effects } from './effect.ts';
 import { placeholderValues } from './placeholder-values.ts';
 import { runCheck } from './probes.ts';
-import { tryAgain } from './try-again.ts';
+import { purposeOf, tryAgain } from './try-again.ts';
 import { listOf } from './way-out.ts';
 import type { World } from './world.ts';
 
@@ -22,6 +22,7 @@ export function preview(world: World): Effects['preview'] {
         ? null
         : await world.preview.switchTo(servers, {
             again,
+            purpose: purposeOf(world, input.step),
             signal: tools.signal,
             onProgress: (text) => {
               tools.report({ kind: 'note', text: `pre-release proxy: ${text}` });

@@ -174,7 +174,7 @@ async function proxyMoved(world: World, serving: readonly string[], signal: Abor
   const { dir } = world.config.nginx;
   return (
     `Somebody switched the proxy during the soak: ${dir} is on ${branch ?? 'no branch'} (${servers.join(' and ')}), and should serve ` +
-    `${serving.join(' and ')}. What was observed since proves nothing. Put it back: git -C ${dir} switch ${world.proxy.branchFor(serving) ?? ''}, reload Nginx`
+    `${serving.join(' and ')}. What was observed since proves nothing. Put it back: ${world.proxy.byHand(serving)}, reload Nginx`
   );
 }
 

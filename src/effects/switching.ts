@@ -5,7 +5,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CheckResult, DrainEvidence, Question, Rates, SwitchEvidence } from '../../machines/contract.ts';
-import { canaryAndRest } from '../../machines/topology.ts';
+import { canaryAndRest, sameServers } from '../../machines/topology.ts';
 import { serverSettings } from '../config/settings.ts';
 import { codeOf, messageOf, StepError } from '../errors.ts';
 import type { EffectTools, Effects } from './effect.ts';
@@ -13,7 +13,7 @@ import { watchLogs } from './log-rates.ts';
 import { placeholderValues } from './placeholder-values.ts';
 import { askHealth, askVersion, runCheck } from './probes.ts';
 import { rememberOldErrors } from './soak.ts';
-import { tryAgain } from './try-again.ts';
+import { purposeOf, tryAgain } from './try-again.ts';
 import type { World } from './world.ts';
 
 const POLL_MS = 20;
@@ -130,6 +130,7 @@ async function switchTo(world: World, { step, to, from }: Move, tools: EffectToo
   const switched = await world.proxy.switchTo(to, {
     from,
     again: tryAgain(world, step),
+    purpose: purposeOf(world, step),
     signal: tools.signal,
     onProgress: (text) => {
       tools.report({ kind: 'note', text });
@@ -142,13 +143,19 @@ async function switchTo(world: World, { step, to, from }: Move, tools: EffectToo
 const sinceReload = (switched: SwitchEvidence, waitedSeconds: number): number =>
   switched.liveAfterMs / 1_000 + waitedSeconds;
 
+/** Whether the files are those of the switch. */
+const isRouteOf = (
+  { branch, servers }: { branch: string | null; servers: string[] | null },
+  switched: SwitchEvidence,
+) => servers !== null && branch === switched.branch && sameServers(servers, switched.servers);
+
 /** Whether nobody has switched or reloaded since. */
 async function stillStands(world: World, switched: SwitchEvidence): Promise<boolean> {
   const seen = await world.proxy.observe();
   // Without a master nothing stands; the switch that follows says what is wrong with it.
   if (seen.problem !== undefined) return false;
   const foreign = await world.proxy.reloadedByOthers(switched);
-  return foreign === null && seen.branch === switched.branch && seen.treeProblem === undefined && seen.servers !== null;
+  return foreign === null && isRouteOf(seen, switched) && seen.treeProblem === undefined;
 }
 
 async function isAnyHealthy(world: World, servers: readonly string[]): Promise<boolean> {
@@ -305,7 +312,7 @@ async function reloadBySomebodyElse(world: World, switched: SwitchEvidence, move
   // The master puts a new worker in the place of one that crashed, with the configuration that it has loaded.
   if (foreign === null || foreign.how === 'workerReplaced') return null;
   const seen = await world.proxy.observe();
-  if (seen.branch === switched.branch && seen.servers !== null) return foreign.pids;
+  if (isRouteOf(seen, switched)) return foreign.pids;
   const files =
     seen.treeProblem ??
     `its files are those of ${seen.servers?.join(' and ') ?? 'no route'} (branch ${seen.branch ?? 'none'})`;

@@ -6,3 +6,7 @@ import type { World } from './world.ts';
 export function tryAgain({ topology }: Pick<World, 'topology'>, step: string): string {
   return `flow send ${triedAgainWith(step, topology)}`;
 }
+
+/** What a switch is for, as the history of the proxy's files names it. */
+export const purposeOf = ({ versions, release }: World, step: string): string =>
+  `${versions.version} (${release}, ${step})`;

@@ -34,6 +34,8 @@ export interface World {
   epoch: number;
   /** What is released, and what ran before it: for the placeholders of commands. Empty before a release is planned. */
   versions: { version: string; previous: string };
+  /** The id of the release; empty before it is planned. */
+  release: string;
   now(): Date;
   /** Small checkpoints beside the state, per release; losing one only means observing or computing once more. */
   checkpoint: { read(name: string): unknown; write(name: string, value: unknown): void };

@@ -12,7 +12,7 @@
 import { posix } from 'node:path';
 import { messageOf, StepError } from '../errors.ts';
 import { type Host, requireReached, type RunOptions, type RunResult } from '../hosts/host.ts';
-import { isOver, LOCKED_STATUS, readNote, SWITCH_SCRIPT, type SwitchNote } from './switch-note.ts';
+import { isOver, LOCKED_STATUS, MOVED_STATUS, readNote, SWITCH_SCRIPT, type SwitchNote } from './switch-note.ts';
 import { besidesServerLines, upstreamAddresses } from './upstream.ts';
 
 export interface TreeState {
@@ -223,26 +223,54 @@ async function equalsByContent(host: Host, dir: string, branch: string): Promise
  */
 export async function switchTree(host: Host, dir: string, branch: string, asserted = false): Promise<TreeState> {
   if (!asserted) await assertSwitchable(host, dir, branch);
-  const result = await runSwitch(host, dir, await beginning(host, dir, branch), 'switch');
+  return await switchBetween(host, dir, await beginning(host, dir, branch), 'switch');
+}
+
+/**
+ * Moves the branch that the tree is on, and the tree with it, from one commit to another; everything else as `switchTree`. A commit
+ * that somebody made meanwhile is kept: then it is refused.
+ */
+export async function moveTree(
+  host: Host,
+  dir: string,
+  { branch, from, to }: { branch: string; from: string; to: string },
+): Promise<TreeState> {
+  const gitDir = (await readSuccessfully(host, dir, ['rev-parse', '--absolute-git-dir'])).trim();
+  const between = { gitDir, from: branch, to: branch, fromCommit: from, toCommit: to };
+  return await switchBetween(host, dir, between, 'move');
+}
+
+async function switchBetween(host: Host, dir: string, between: Beginning, mode: 'switch' | 'move'): Promise<TreeState> {
+  const { to: branch, toCommit } = between;
+  const target = mode === 'switch' ? branch : `to ${toCommit.slice(0, 10)} on ${branch}`;
+  const result = await runSwitch(host, dir, between, mode);
   if (result.status === LOCKED_STATUS) {
     throw notSwitchable(await lockProblem(host, dir));
   }
-  const tree = await readAfterSwitch(host, dir, branch);
+  if (result.status === MOVED_STATUS) {
+    throw notSwitchable({
+      code: 'CONFIG_BRANCH_MOVED',
+      why: `somebody committed to ${branch} of ${dir} in this very moment`,
+      mend: `See what it is: git -C ${dir} log -p -1`,
+    });
+  }
+  const tree = await readAfterSwitch(host, dir, target);
   const isClean = tree.dirty.length === 0 && !tree.locked;
-  if (tree.branch === branch && isClean && (await equalsByContent(host, dir, branch))) return tree;
+  const isThere = tree.branch === branch && (mode === 'switch' || tree.head === toCommit);
+  if (isThere && isClean && (await equalsByContent(host, dir, branch))) return tree;
   const text = result.stderr.trim();
   if (result.status !== 0 && isClean) {
     throw new StepError(
       'CONFIG_SWITCH_REFUSED',
       'rejected',
-      `git switch ${branch} was refused in ${dir}: ${text}. The tree is still on ${tree.branch ?? tree.head}, ` +
+      `git switch ${target} was refused in ${dir}: ${text}. The tree is still on ${tree.branch ?? tree.head}, ` +
         `unchanged. Mend what git names, and try again.`,
     );
   }
   throw new StepError(
     'CONFIG_TREE_NOT_THE_BRANCH',
     'unknownOutcome',
-    `After git switch ${branch}, the files in ${dir} are not those of the branch${text === '' ? '' : ` (${text})`}. ` +
+    `After git switch ${target}, the files in ${dir} are not those of the branch${text === '' ? '' : ` (${text})`}. ` +
       `Nginx was not reloaded${tree.locked ? ', and the next switch puts the files back' : ''}. Look with: git -C ${dir} status`,
   );
 }
@@ -265,7 +293,12 @@ export async function runBack(host: Host, dir: string, note: SwitchNote): Promis
 }
 
 /** Runs the script of switch-note.ts; its status says how it went, and the lock stays where the files may be half of each. */
-async function runSwitch(host: Host, dir: string, between: Beginning, mode: 'switch' | 'back'): Promise<RunResult> {
+async function runSwitch(
+  host: Host,
+  dir: string,
+  between: Beginning,
+  mode: 'switch' | 'move' | 'back',
+): Promise<RunResult> {
   const { gitDir, from, to, fromCommit, toCommit } = between;
   const unset = REDIRECTING.flatMap((name) => ['-u', name]);
   return await host.run(
@@ -275,14 +308,14 @@ async function runSwitch(host: Host, dir: string, between: Beginning, mode: 'swi
 }
 
 /** Not being able to look is no proof that nothing was changed, once git has been told to switch. */
-async function readAfterSwitch(host: Host, dir: string, branch: string): Promise<TreeState> {
+async function readAfterSwitch(host: Host, dir: string, target: string): Promise<TreeState> {
   try {
     return await readTree(host, dir);
   } catch (error) {
     throw new StepError(
       'CONFIG_TREE_NOT_THE_BRANCH',
       'unknownOutcome',
-      `git switch ${branch} was run in ${dir}, and what it did cannot be seen: ${messageOf(error)} Nginx was not reloaded.`,
+      `git switch ${target} was run in ${dir}, and what it did cannot be seen: ${messageOf(error)} Nginx was not reloaded.`,
       { cause: error },
     );
   }
@@ -403,7 +436,7 @@ async function lockProblem(host: Host, dir: string): Promise<TreeProblem> {
     const over = await isOver(host, note);
     return {
       code: over ? 'CONFIG_SWITCH_CUT' : 'CONFIG_TREE_LOCKED',
-      why: `flow began to switch ${dir} from ${note.from} to ${note.to}, and ${over ? 'was cut off in the middle of it' : `process ${note.pid} is at it`}`,
+      why: `flow began to switch ${dir} ${betweenText(note)}, and ${over ? 'was cut off in the middle of it' : `process ${note.pid} is at it`}`,
       ...(over ? {} : { mend: 'Wait until it has ended' }),
     };
   }
@@ -443,6 +476,10 @@ async function gitsIn(host: Host, dir: string): Promise<string[] | null> {
   return found;
 }
 
+/** What a switch is between, for messages: two branches, or two commits of one. */
+export const betweenText = ({ from, to, fromCommit, toCommit }: SwitchNote): string =>
+  from === to ? `on ${from}, from ${fromCommit.slice(0, 10)} to ${toCommit.slice(0, 10)}` : `from ${from} to ${to}`;
+
 function ago(ms: number): string {
   const seconds = Math.max(0, Math.round(ms / 1_000));
   if (seconds < 120) return `${seconds} s ago`;
@@ -454,10 +491,10 @@ function ago(ms: number): string {
  * Ignored files that stand where the branch has files of its own. Git would overwrite them without a word, or refuse when the
  * switch is under way. Reads only.
  */
-export async function filesInTheWay(host: Host, dir: string, branch: string): Promise<string[]> {
+export async function filesInTheWay(host: Host, dir: string, commit: string): Promise<string[]> {
   const names = (text: string) => text.split('\0').filter((name) => name !== '');
   const diff = ['diff', '--name-only', '-z', '--diff-filter=A', '--no-renames', '--no-ext-diff'];
-  const added = names(await readSuccessfully(host, dir, [...diff, 'HEAD', ref(branch), '--', ':/']));
+  const added = names(await readSuccessfully(host, dir, [...diff, 'HEAD', commit, '--', ':/']));
   const found: string[] = [];
   // A command line has room for so many names.
   for (let at = 0; at < added.length; at += 500) {
@@ -478,15 +515,30 @@ export async function assertSwitchable(
   branch: string,
   again = 'send the same event again',
 ): Promise<TreeState & { branch: string }> {
-  const refuse = (problem: TreeProblem) => notSwitchable(problem, again);
-  if (!(await branchExists(host, dir, branch))) throw refuse(branchMissing(dir, branch));
+  if (!(await branchExists(host, dir, branch))) throw notSwitchable(branchMissing(dir, branch), again);
+  const tree = await assertClean(host, dir, again);
+  await assertNothingInTheWay(host, dir, { commit: ref(branch), branch }, again);
+  return tree;
+}
+
+/** Throws StepError `unsafe` unless the tree is clean, unlocked and on a branch. Answers its state. Reads only. */
+export async function assertClean(host: Host, dir: string, again: string): Promise<TreeState & { branch: string }> {
   const tree = await readTree(host, dir);
   const problem = await treeProblem(host, dir, tree);
-  const { branch: current } = tree;
-  if (problem !== null || current === null) throw refuse(problem ?? dirtyProblem(dir, []));
-  const inTheWay = await filesInTheWay(host, dir, branch);
-  if (inTheWay.length > 0) throw refuse(overwriteProblem(dir, branch, inTheWay));
-  return { ...tree, branch: current };
+  const { branch } = tree;
+  if (problem !== null || branch === null) throw notSwitchable(problem ?? dirtyProblem(dir, []), again);
+  return { ...tree, branch };
+}
+
+/** Throws StepError `unsafe` when git would overwrite ignored files on the way to the commit of that branch. Reads only. */
+export async function assertNothingInTheWay(
+  host: Host,
+  dir: string,
+  { commit, branch }: { commit: string; branch: string },
+  again: string,
+): Promise<void> {
+  const inTheWay = await filesInTheWay(host, dir, commit);
+  if (inTheWay.length > 0) throw notSwitchable(overwriteProblem(dir, branch, inTheWay), again);
 }
 
 function branchMissing(dir: string, branch: string): TreeProblem {
@@ -541,7 +593,7 @@ export async function routeProblem(
   if (!(await branchExists(host, dir, route.branch))) return branchMissing(dir, route.branch);
   const wrong = await wrongServers(host, dir, route, addresses);
   if (wrong !== null) return wrong;
-  const inTheWay = await filesInTheWay(host, dir, route.branch);
+  const inTheWay = await filesInTheWay(host, dir, ref(route.branch));
   if (inTheWay.length > 0) return overwriteProblem(dir, route.branch, inTheWay);
   return await inUseProblem(host, dir, route.branch);
 }
@@ -575,32 +627,44 @@ export async function upstreamServers(host: Host, dir: string, branch: string, p
 
 async function serversOn(host: Host, dir: string, branch: string, path?: string): Promise<string[]> {
   const where = path === undefined ? ':(glob)**/*.conf' : `:(literal)${path}`;
-  const result = await read(host, dir, [
-    'grep',
-    '--no-color',
-    '--no-column',
-    '--text',
-    '--full-name',
-    '--null',
-    '--line-number',
-    '--extended-regexp',
-    '-e',
-    '',
-    ref(branch),
-    '--',
-    where,
-  ]);
+  const files = await textsAt(host, dir, ref(branch), [where]);
+  return [...new Set([...files.values()].flatMap(upstreamAddresses))].sort();
+}
+
+/** As textsAt, of every file that has this word somewhere. */
+export async function textsNaming(host: Host, dir: string, commit: string, word: string): Promise<Map<string, string>> {
+  const found = await read(host, dir, ['grep', '-l', '-I', '-z', '-F', '--full-name', '-e', word, commit, '--', ':/']);
+  if (found.status === 1) return new Map();
+  if (found.status !== 0) throw await unreadable(host, dir, found, 'git grep');
+  const names = found.stdout.split('\0').filter((name) => name !== '');
+  return await textsAt(
+    host,
+    dir,
+    commit,
+    names.map((name) => `:(top,literal)${name.slice(commit.length + 1)}`),
+  );
+}
+
+/** What the files of a commit hold, by their path from the top of the repository; `where`: pathspecs of git. */
+async function textsAt(
+  host: Host,
+  dir: string,
+  commit: string,
+  where: readonly string[],
+): Promise<Map<string, string>> {
+  const text = ['--no-color', '--no-column', '--text', '--full-name', '--null', '--line-number', '--extended-regexp'];
+  const result = await read(host, dir, ['grep', ...text, '-e', '', commit, '--', ...where]);
   if (result.status !== 0 && result.status !== 1) throw await unreadable(host, dir, result, 'git grep');
   const files = new Map<string, string[]>();
   for (const line of result.stdout.split('\n')) {
-    const [file, , ...rest] = line.split('\0');
-    if (file === undefined || rest.length === 0) continue;
+    const [name, , ...rest] = line.split('\0');
+    if (name === undefined || rest.length === 0) continue;
+    const file = name.slice(commit.length + 1);
     const content = files.get(file) ?? [];
     content.push(rest.join('\0'));
     files.set(file, content);
   }
-  const found = [...files.values()].flatMap((content) => upstreamAddresses(content.join('\n')));
-  return [...new Set(found)].sort();
+  return new Map([...files].map(([file, content]) => [file, content.join('\n')]));
 }
 
 /**

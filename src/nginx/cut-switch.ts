@@ -9,7 +9,15 @@
 import { posix } from 'node:path';
 import { StepError } from '../errors.ts';
 import type { Host } from '../hosts/host.ts';
-import { branchExists, filesOf, heldLocks, readSuccessfully, readTree, runBack } from './config-repository.ts';
+import {
+  betweenText,
+  branchExists,
+  filesOf,
+  heldLocks,
+  readSuccessfully,
+  readTree,
+  runBack,
+} from './config-repository.ts';
 import { isOver, readNote, type SwitchNote } from './switch-note.ts';
 
 /**
@@ -22,20 +30,20 @@ export async function mendCutSwitch(host: Host, dir: string): Promise<string | n
   if (lock === undefined) return null;
   const note = await readNote(host, lock);
   if (note === null || !(await isOver(host, note))) return null;
-  const cut = `A switch of flow's own in ${dir}, from ${note.from} to ${note.to}, was cut in half`;
+  const cut = `A switch of flow's own in ${dir}, ${betweenText(note)}, was cut in half`;
   const foreign = await whatIsForeign(host, dir, note, locks.length > 1);
   if (foreign !== null) {
     throw new StepError(
       'CONFIG_SWITCH_CUT',
       'unsafe',
       `${cut}, and ${foreign}, so flow does not put it right by itself. Nothing was changed. Keep what you need of it, then: ` +
-        `rm ${lock} && git -C ${dir} switch --discard-changes ${note.from}, and send the same event again.`,
+        `rm ${lock} && git -C ${dir} switch --discard-changes ${isOfOne(note) ? `-C ${note.from} ${note.fromCommit}` : note.from}, and send the same event again.`,
     );
   }
   const result = await runBack(host, dir, note);
   const tree = await readTree(host, dir);
   if (result.status === 0 && !tree.locked && tree.dirty.length === 0 && tree.branch === note.from) {
-    return `${cut} (process ${note.pid} is gone); the files are those of ${note.from} again, as Nginx has them loaded`;
+    return `${cut} (process ${note.pid} is gone); the files are those of ${isOfOne(note) ? note.fromCommit.slice(0, 10) : note.from} again, as Nginx has them loaded`;
   }
   throw new StepError(
     'CONFIG_SWITCH_CUT',
@@ -43,6 +51,9 @@ export async function mendCutSwitch(host: Host, dir: string): Promise<string | n
     `${cut}, and could not be put back: ${result.stderr.trim()}. Nginx was not reloaded. Look with: git -C ${dir} status`,
   );
 }
+
+/** A switch that moves one branch, and goes to no other. */
+const isOfOne = ({ from, to }: SwitchNote): boolean => from === to;
 
 /** What keeps flow from putting it back, as the rest of a sentence; null when all there is comes from the two branches. */
 async function whatIsForeign(host: Host, dir: string, note: SwitchNote, otherLock: boolean): Promise<string | null> {
@@ -53,7 +64,9 @@ async function whatIsForeign(host: Host, dir: string, note: SwitchNote, otherLoc
   ] as const) {
     if (!(await branchExists(host, dir, branch))) return `the branch ${branch} is gone since`;
     const now = (await readSuccessfully(host, dir, ['rev-parse', '--verify', `refs/heads/${branch}`])).trim();
-    if (now !== commit) return `the branch ${branch} has moved since`;
+    // A branch that was itself to be moved is where it was, or where it was to go.
+    const isMoving = isOfOne(note) && (now === note.fromCommit || now === note.toCommit);
+    if (now !== commit && !isMoving) return `the branch ${branch} has moved since`;
   }
   const tree = await readTree(host, dir);
   if (tree.branch !== note.from && tree.branch !== note.to) return 'HEAD is on neither of the two';

@@ -11,11 +11,11 @@ import type {
   Prepared,
   Proxy,
   ProxyObservation,
-  RouteProblems,
   SwitchEvidence,
   SwitchOptions,
   TrafficProxy,
 } from './proxy.ts';
+import type { RouteProblems } from './route-files.ts';
 
 /** A proxy, and how messages call it. */
 export interface NamedProxy {
@@ -45,12 +45,12 @@ class Proxies implements TrafficProxy {
     return [this.#first, ...this.#others];
   }
 
-  get routes() {
-    return this.#first.proxy.routes;
+  hasRoute(servers: readonly string[]): boolean {
+    return this.#first.proxy.hasRoute(servers);
   }
 
-  branchFor(servers: readonly string[]): string | null {
-    return this.#first.proxy.branchFor(servers);
+  byHand(servers: readonly string[]): string {
+    return this.#all.map(({ name, proxy }) => `on ${name}: ${proxy.byHand(servers)}`).join('; ');
   }
 
   /** As one proxy is observed. The servers are those that every proxy serves; where they differ, each is named. */
@@ -113,7 +113,10 @@ class Proxies implements TrafficProxy {
     const failure = ends[failed];
     if (failure?.status === 'rejected') {
       const name = this.#all[failed]?.name ?? '';
-      const kept = await this.#backTogether(live, options);
+      const kept = await this.#backTogether(
+        live.map(({ index, switched }) => ({ index, switched, before: ready[index]?.prepared.servedBefore })),
+        options,
+      );
       throw withName(failure.reason, name, kept);
     }
     const [own, ...further] = live;
@@ -130,14 +133,13 @@ class Proxies implements TrafficProxy {
 
   /** Brings the proxies that are live on the new route back to the one before; says so. Throws `unknownOutcome` where that fails. */
   async #backTogether(
-    live: readonly { index: number; switched: SwitchEvidence }[],
+    live: readonly { index: number; switched: SwitchEvidence; before: readonly string[] | null | undefined }[],
     options: SwitchOptions,
   ): Promise<string> {
     const names: string[] = [];
-    for (const { index, switched } of live) {
+    for (const { index, switched, before = options.from ?? null } of live) {
       const one = this.#all[index];
-      const before = one?.proxy.routes.find(({ branch }) => branch === switched.from)?.servers ?? options.from;
-      if (one === undefined || before === undefined) continue;
+      if (one === undefined || before === null) continue;
       try {
         await one.proxy.switchTo(before, { ...telling(one.name, options), ...withoutSignal });
       } catch (error) {

@@ -15,45 +15,22 @@ import semver from 'semver';
 import type { Config } from '../config/schema.ts';
 import { messageOf, StepError } from '../errors.ts';
 import { type Argv, type Host, requireReached, type RunResult } from '../hosts/host.ts';
-import {
-  assertSwitchable,
-  branchesEqualToHead,
-  notSwitchable,
-  otherDifferences,
-  readTree,
-  routeProblem,
-  switchTree,
-  type TreeProblem,
-  treeProblem,
-  wrongServers,
-} from './config-repository.ts';
-import { mendCutSwitch } from './cut-switch.ts';
+import { BranchRoutes } from './branch-routes.ts';
+import { IncludeRoute } from './include-route.ts';
 import type { MasterProblem, ProcessId, Worker } from './processes.ts';
 import { findMaster, listAcceptingWorkers, listWorkers, sameProcess, stillAlive } from './processes.ts';
+import type { FilesOfRoute, Route, RouteFiles, RouteObservation, RouteProblems } from './route-files.ts';
+import { untouched } from './route-files.ts';
 
 export type ProxyConfig = Omit<Config['nginx'], 'also'>;
 
 /** What switches traffic: one Nginx, or several that have to serve the same route (proxies.ts). */
 export type TrafficProxy = Pick<
   Proxy,
-  'routes' | 'branchFor' | 'observe' | 'routeProblems' | 'switchTo' | 'remaining' | 'reloadedByOthers'
+  'hasRoute' | 'byHand' | 'observe' | 'routeProblems' | 'switchTo' | 'remaining' | 'reloadedByOthers'
 >;
 
-/** A set of servers and the branch that sends traffic to exactly these. */
-export interface Route {
-  servers: string[];
-  branch: string;
-}
-
-export interface ProxyObservation {
-  /** Servers of the route whose branch the files equal; null when they equal none, or are not clean. */
-  servers: string[] | null;
-  /** The branch HEAD names; null when detached or unreadable. */
-  branch: string | null;
-  /** Why `servers` is null. */
-  treeProblem?: string;
-  /** What a person does about it, where switching to a route again would not help. */
-  treeMend?: string;
+export interface ProxyObservation extends RouteObservation {
   master?: ProcessId;
   workers: Worker[];
   /** Why there is no `master`, or why its workers could not be listed. */
@@ -90,16 +67,10 @@ export interface SwitchEvidence {
 export interface Prepared {
   /** Reloads Nginx and proves it live. Throws as `switchTo` does. */
   load(): Promise<SwitchEvidence>;
-  /** Brings the files back to the branch before. Throws StepError `unknownOutcome` when that fails. */
+  /** Who had the traffic; null where nobody can say. */
+  servedBefore: readonly string[] | null;
+  /** Brings the files back to where they were. Throws StepError `unknownOutcome` when that fails. */
   takeBack(): Promise<void>;
-}
-
-/** What is not as it should be with the branches of the routes. */
-export interface RouteProblems {
-  /** Sentences: a branch that is missing, or that sends traffic to other servers than those it is named for. */
-  wrong: string[];
-  /** Sentences: branches that differ in more than their upstream servers, and in what. */
-  differ: string[];
 }
 
 export interface ForeignReload {
@@ -124,6 +95,8 @@ export interface SwitchOptions {
   from?: readonly string[];
   /** The command that tries it again, for messages. */
   again?: string;
+  /** What it is for, as the history of the files is to name it: the release and its step. */
+  purpose?: string;
   onProgress?: (text: string) => void;
   /** Stops the switch before the reload (the tree goes back); a reload that was sent is followed to its end. */
   signal?: AbortSignal;
@@ -136,7 +109,6 @@ const LIVE_DEADLINE_MS = 5_000;
 const LIVE_AFTER_FAILED_RELOAD_MS = 1_000;
 const POLL_MS = 10;
 const TEST_TIMEOUT_MS = 60_000;
-const DIFFERENCES_SHOWN = 6;
 const LOG_CHUNK_BYTES = 256 * 1024;
 
 /** The proxy of one configuration; `addresses` has the host:port of every server of the project, by name. */
@@ -145,26 +117,33 @@ export function createProxy(host: Host, nginx: ProxyConfig, addresses: Readonly<
 }
 
 export class Proxy {
-  readonly routes: readonly Route[];
   readonly #host: Host;
   readonly #nginx: ProxyConfig;
-  readonly #addresses: Readonly<Record<string, string>>;
+  readonly #files: RouteFiles;
 
   constructor(host: Host, nginx: ProxyConfig, addresses: Readonly<Record<string, string>>) {
+    const { dir, include, routes = defaultRoutes(Object.keys(addresses)) } = nginx;
     this.#host = host;
     this.#nginx = nginx;
-    this.#addresses = addresses;
-    this.routes = nginx.routes ?? defaultRoutes(Object.keys(addresses));
+    this.#files =
+      include === undefined
+        ? new BranchRoutes(host, dir, routes, addresses)
+        : new IncludeRoute(host, dir, include, addresses);
   }
 
-  /** The branch that sends traffic to exactly these servers, in whatever order; null when there is none. Pure. */
-  branchFor(servers: readonly string[]): string | null {
-    const wanted = new Set(servers);
-    const equal = (route: Route) => {
-      const has = new Set(route.servers);
-      return has.size === wanted.size && [...wanted].every((server) => has.has(server));
-    };
-    return this.routes.find(equal)?.branch ?? null;
+  /** The routes that have a branch each; none where flow writes the servers into one file. */
+  get routes(): readonly Route[] {
+    return this.#files.routes;
+  }
+
+  /** Whether traffic can be sent to exactly these servers, in whatever order. Pure. */
+  hasRoute(servers: readonly string[]): boolean {
+    return this.#files.hasRoute(servers);
+  }
+
+  /** What a person runs to bring the files to these servers by hand. Pure. */
+  byHand(servers: readonly string[]): string {
+    return this.#files.byHand(servers);
   }
 
   /**
@@ -172,7 +151,7 @@ export class Proxy {
    * told in the answer. Throws StepError `unreachable` only when the host's files cannot be read at all.
    */
   async observe(): Promise<ProxyObservation> {
-    const [tree, found] = await Promise.all([this.#observeTree(), findMaster(this.#host, this.#nginx)]);
+    const [tree, found] = await Promise.all([this.#files.observe(), findMaster(this.#host, this.#nginx)]);
     if ('problem' in found) {
       return { ...tree, workers: [], problem: found.problem, problemMend: this.#mendOf(found) };
     }
@@ -183,52 +162,9 @@ export class Proxy {
     }
   }
 
-  async #observeTree(): Promise<Pick<ProxyObservation, 'servers' | 'branch' | 'treeProblem' | 'treeMend'>> {
-    const { dir } = this.#nginx;
-    const host = this.#host;
-    try {
-      const [tree, equal] = await Promise.all([readTree(host, dir), branchesEqualToHead(host, dir)]);
-      const { branch } = tree;
-      const problem = await treeProblem(host, dir, tree);
-      if (problem !== null) return { servers: null, branch, ...toldAs(problem) };
-      // The branch HEAD names is asked first: two branches of equal content are one route under two names.
-      const inOrder = this.routes.toSorted((a, b) => Number(b.branch === branch) - Number(a.branch === branch));
-      const route = inOrder.find((candidate) => equal.has(candidate.branch));
-      if (route === undefined) {
-        return { servers: null, branch, treeProblem: `the files in ${dir} equal none of the routes' branches` };
-      }
-      // A branch that was renamed or edited serves others than its name says.
-      const wrong = await wrongServers(host, dir, route, this.#addresses);
-      if (wrong !== null) return { servers: null, branch, ...toldAs(wrong) };
-      return { servers: [...route.servers], branch };
-    } catch (error) {
-      return { servers: null, branch: null, treeProblem: messageOf(error), treeMend: 'Put that right' };
-    }
-  }
-
-  /** Whether every route's branch exists, sends traffic to exactly its servers, and differs in nothing else. Reads only. */
+  /** Whether every route can be switched to, sends traffic to exactly its servers, and differs in nothing else. Reads only. */
   async routeProblems(): Promise<RouteProblems> {
-    const { dir } = this.#nginx;
-    const wrong: string[] = [];
-    const sound: string[] = [];
-    // One after the other: git starts as many processes as there are questions.
-    for (const route of this.routes) {
-      const problem = await routeProblem(this.#host, dir, route, this.#addresses);
-      if (problem === null) sound.push(route.branch);
-      else wrong.push([problem.why, problem.mend].filter((part) => part !== undefined).join('. '));
-    }
-    const [first, ...others] = sound;
-    const differ: string[] = [];
-    for (const branch of first === undefined ? [] : others) {
-      const found = await otherDifferences(this.#host, dir, first ?? '', branch);
-      if (found.length === 0) continue;
-      const shown = found.slice(0, DIFFERENCES_SHOWN).join('; ');
-      const rest = found.length > DIFFERENCES_SHOWN ? `; and ${found.length - DIFFERENCES_SHOWN} more lines` : '';
-      differ.push(
-        `${branch} differs from ${first ?? ''} in more than its upstream servers: ${shown}${rest} (git -C ${dir} diff ${first ?? ''} ${branch})`,
-      );
-    }
-    return { wrong, differ };
+    return await this.#files.problems();
   }
 
   /**
@@ -249,27 +185,15 @@ export class Proxy {
   /** The first half of `switchTo`: everything before Nginx is told. Throws as that does, and the files are back then. */
   async prepare(servers: readonly string[], options: SwitchOptions = {}): Promise<Prepared> {
     const host = this.#host;
-    const { dir } = this.#nginx;
     const tell = options.onProgress ?? (() => {});
     const again = options.again ?? 'send the same event again';
-    const branch = this.branchFor(servers);
-    if (branch === null) {
-      throw new StepError(
-        'ROUTE_UNKNOWN',
-        'unsafe',
-        `No route sends traffic to exactly ${servers.join(', ') || 'no server'}. Nothing was changed. ` +
-          `Name its branch under nginx.routes in flow.yaml, then run: flow config check`,
-      );
-    }
-    const mended = await mendCutSwitch(host, dir);
-    if (mended !== null) tell(mended);
-    const { branch: current } = await untouched(() => assertSwitchable(host, dir, branch, again));
-    // The last look at what the branch says: one that was edited or renamed would send traffic to the wrong server.
-    const wrong = await untouched(() => wrongServers(host, dir, { servers, branch }, this.#addresses));
-    if (wrong !== null) throw notSwitchable(wrong, again);
-    // A run that was cut in the middle of a switch may have left the tree on the very branch that Nginx refuses now.
-    const from = (options.from === undefined ? null : this.branchFor(options.from)) ?? current;
-    const turn: Turn = { branch, from, stays: this.#serversOf(from, options.from), again };
+    const { to, back } = await this.#files.plan(servers, {
+      again,
+      tell,
+      ...(options.from === undefined ? {} : { believed: options.from }),
+      ...(options.purpose === undefined ? {} : { purpose: options.purpose }),
+    });
+    const turn: Turn = { to, back, stays: back.servers?.join(' and ') ?? back.name, again };
     const { master, logStart, workersBefore } = await untouched(async () => {
       const found = await this.#provenMaster(turn);
       return {
@@ -280,8 +204,7 @@ export class Proxy {
     });
     this.#stopIfAborted(options.signal, turn);
 
-    tell(`git switch ${branch}`);
-    const { head: commit } = await switchTree(host, dir, branch, true);
+    const commit = await to.enter();
     const ready = await this.#orBack(turn, async () => {
       const test = await this.#test(turn);
       // Workers that came in the meantime (someone else's reload) may hold the old routes as well.
@@ -293,6 +216,7 @@ export class Proxy {
       return { test, captured, logEnd };
     });
     return {
+      servedBefore: back.servers,
       load: async () => await this.#load(turn, servers, { ...ready, master, commit, options }),
       takeBack: async () => {
         await this.#back(turn, null);
@@ -313,7 +237,6 @@ export class Proxy {
     },
   ): Promise<SwitchEvidence> {
     const { test, captured, logEnd, master, commit, options } = prepared;
-    const { branch, from } = turn;
     const { dir } = this.#nginx;
     const tell = options.onProgress ?? (() => {});
     tell(this.#nginx.reload.join(' '));
@@ -326,9 +249,9 @@ export class Proxy {
     tell(`live after ${liveAfterMs} ms; ${workersAfter.length} new workers`);
     return {
       servers: [...servers],
-      branch,
+      branch: turn.to.branch,
       commit,
-      from,
+      from: turn.back.branch,
       master,
       workersBefore: [...captured],
       workersAfter,
@@ -410,12 +333,6 @@ export class Proxy {
       : 'End the one that is one too many, and see that the pid file names the other';
   }
 
-  /** The servers that have the traffic while nothing has moved, for messages. */
-  #serversOf(branch: string, believed: readonly string[] | undefined): string {
-    const servers = believed ?? this.routes.find((route) => route.branch === branch)?.servers;
-    return servers?.join(' and ') ?? branch;
-  }
-
   #masterChanged(again: string): StepError {
     return new StepError(
       'PROXY_MASTER_CHANGED',
@@ -435,7 +352,7 @@ export class Proxy {
   }
 
   /** Runs the test command; throws `rejected` with Nginx's own words when it is red. */
-  async #test({ branch, from, stays, again }: Turn): Promise<RunResult> {
+  async #test({ to, back, stays, again }: Turn): Promise<RunResult> {
     const { dir, test } = this.#nginx;
     const result = await this.#host.run(test, { cwd: dir, timeoutMs: TEST_TIMEOUT_MS, env: { LC_ALL: 'C' } });
     if (result.status === 0) return result;
@@ -445,31 +362,31 @@ export class Proxy {
       'NGINX_TEST_FAILED',
       // Also where the test could not be run at all: the files go back, and nothing has moved.
       'rejected',
-      `Nginx refuses the configuration of branch ${branch}: ${saidBy(test, result)} ` +
-        `It was not reloaded, its files are back on ${from}, and traffic stays on ${stays}. ` +
-        `Correct it on the branch ${branch} of ${dir}, leave the files on ${from}, then: ${again}`,
+      `Nginx refuses the configuration of ${to.called}: ${saidBy(test, result)} ` +
+        `It was not reloaded, its files are back on ${back.name}, and traffic stays on ${stays}. ` +
+        `${to.correct}, then: ${again}`,
     );
   }
 
   /** Runs `work`; when it throws, brings the tree back to where it was before the error goes on. */
-  async #orBack<T>({ from, again }: Turn, work: () => Promise<T>): Promise<T> {
+  async #orBack<T>({ back, again }: Turn, work: () => Promise<T>): Promise<T> {
     try {
       return await work();
     } catch (error) {
-      await this.#back({ from, again }, error);
+      await this.#back({ back, again }, error);
       throw error;
     }
   }
 
-  async #back({ from, again }: Pick<Turn, 'from' | 'again'>, error: unknown): Promise<void> {
+  async #back({ back, again }: Pick<Turn, 'back' | 'again'>, error: unknown): Promise<void> {
     const { dir } = this.#nginx;
     try {
-      await switchTree(this.#host, dir, from);
+      await back.enter();
     } catch (second) {
       throw new StepError(
         'CONFIG_TREE_NOT_RESTORED',
         'unknownOutcome',
-        `${error === null ? 'The' : `${messageOf(error)} But the`} files could not be brought back to ${from}: ${messageOf(second)} ` +
+        `${error === null ? 'The' : `${messageOf(error)} But the`} files could not be brought back to ${back.name}: ${messageOf(second)} ` +
           `The next start of Nginx would load what lies there now. Mend that first (git -C ${dir} status), then: ${again}`,
         { cause: error ?? second },
       );
@@ -485,7 +402,7 @@ export class Proxy {
       options: SwitchOptions;
     },
   ): Promise<{ workersAfter: Worker[]; waitedFor: string | null }> {
-    const { master, captured, reload, branch, from, stays, again, options } = reloaded;
+    const { master, captured, reload, to, back, stays, again, options } = reloaded;
     // A connection that broke off says nothing of the signal: it may have been sent.
     const sent = reload.status === 0 || reload.unreachable !== undefined;
     const deadlineMs = sent ? (options.liveWithinMs ?? LIVE_DEADLINE_MS) : LIVE_AFTER_FAILED_RELOAD_MS;
@@ -504,9 +421,9 @@ export class Proxy {
         throw new StepError(
           'RELOAD_NOT_LOADED',
           kept ? 'rejected' : 'unknownOutcome',
-          `Nginx was told to load branch ${branch}, and its error log says: ${waitedFor ?? emergency} ` +
+          `Nginx was told to load ${to.called}, and its error log says: ${waitedFor ?? emergency} ` +
             (kept
-              ? `It serves as before: traffic stays on ${stays}, and its files are back on ${from}. Correct that, then: ${again}`
+              ? `It serves as before: traffic stays on ${stays}, and its files are back on ${back.name}. Correct that, then: ${again}`
               : `Its workers were replaced all the same, so nobody can say what it serves. Look at ${this.#errorLog}, then: ${again}`),
         );
       }
@@ -520,15 +437,15 @@ export class Proxy {
         'RELOAD_FAILED',
         'rejected',
         `The reload command failed: ${saidBy(this.#nginx.reload, reload)} ` +
-          `Nginx serves as before: traffic stays on ${stays}, and its files are back on ${from}. Correct that, then: ${again}`,
+          `Nginx serves as before: traffic stays on ${stays}, and its files are back on ${back.name}. Correct that, then: ${again}`,
       );
     }
     throw new StepError(
       'RELOAD_NOT_LIVE',
       'timedOut',
-      `Branch ${branch} was not live ${deadlineMs / 1_000} s after the reload: no full set of new workers` +
-        `${waitedFor === null ? '' : ` (${waitedFor})`}. Its files are back on ${from}, but a reload that hangs may still ` +
-        `load ${branch} late. Look at ${this.#errorLog}, then: ${again}`,
+      `${to.called.charAt(0).toUpperCase()}${to.called.slice(1)} was not live ${deadlineMs / 1_000} s after the reload: no full set of new workers` +
+        `${waitedFor === null ? '' : ` (${waitedFor})`}. Its files are back on ${back.name}, but a reload that hangs may still ` +
+        `load ${to.name} late. Look at ${this.#errorLog}, then: ${again}`,
     );
   }
 
@@ -603,11 +520,10 @@ export class Proxy {
   }
 }
 
-/** One switch, for the messages about it. */
+/** One switch, for the way back and the messages about it. */
 interface Turn {
-  branch: string;
-  /** The branch that the files go back to. */
-  from: string;
+  to: FilesOfRoute;
+  back: FilesOfRoute;
   /** Who has the traffic as long as nothing has moved. */
   stays: string;
   /** The command that tries it again. */
@@ -616,16 +532,6 @@ interface Turn {
 
 /** What Nginx logs of a listen address that is taken, before it tries again (five times, for 2.5 s in all). */
 const TRIES_AGAIN = /\bbind\(\) to .* failed\b/;
-
-/** Work before anything was touched: not being able to look is then a reason to touch nothing. */
-async function untouched<T>(work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    if (!(error instanceof StepError) || error.kind !== 'unreachable') throw error;
-    throw new StepError(error.code, 'unsafe', error.message, { cause: error });
-  }
-}
 
 interface LogEnd {
   id: string;
@@ -636,10 +542,6 @@ interface LogEnd {
 function defaultRoutes(servers: readonly string[]): Route[] {
   const single = servers.length > 1 ? servers.map((server) => ({ servers: [server], branch: `yun-${server}` })) : [];
   return [{ servers: [...servers], branch: 'master' }, ...single];
-}
-
-function toldAs({ why, mend }: TreeProblem): Pick<ProxyObservation, 'treeProblem' | 'treeMend'> {
-  return { treeProblem: why, ...(mend === undefined ? {} : { treeMend: mend }) };
 }
 
 function union(a: readonly Worker[], b: readonly Worker[]): Worker[] {

@@ -29,10 +29,12 @@ const TITLE = 'a switch of flow';
 
 /** Exit status of the script when somebody holds the lock. */
 export const LOCKED_STATUS = 75;
+/** Exit status of the script when the branch that is to be moved is not where it was. */
+export const MOVED_STATUS = 76;
 
 /**
  * The script of a switch: `sh -c SCRIPT sh GITDIR FROM TO FROM_COMMIT TO_COMMIT MODE`, in the folder of the tree.
- * MODE `switch` begins one; `back` takes over the lock of one that was cut, completes it, and goes back to FROM: what was half
+ * MODE `switch` begins one from a branch to another, and `move` one of a single branch (FROM is TO) to another commit; `back` takes over the lock of one that was cut, completes it, and goes back to FROM: what was half
  * written is then whole, and leaves again in the ordinary way.
  * It leaves the lock where the files may be half of each, and only there.
  */
@@ -64,7 +66,17 @@ status=$?
 if [ $status -eq 0 ]; then
   if [ "$mode" = back ]; then
     run_git read-tree --reset -u "$to_commit" && run_git read-tree --reset -u "$from_commit" &&
-      run_git symbolic-ref -m 'flow: back from a switch that was cut' HEAD "refs/heads/$from"
+      run_git symbolic-ref -m 'flow: back from a switch that was cut' HEAD "refs/heads/$from" &&
+      if [ "$from" = "$to" ] && [ "$(git rev-parse --verify "refs/heads/$from")" = "$to_commit" ]; then
+        run_git update-ref -m 'flow: back from a switch that was cut' "refs/heads/$from" "$from_commit" "$to_commit"
+      fi
+  elif [ "$mode" = move ]; then
+    # What somebody committed meanwhile would be taken off the branch.
+    if [ "$(git rev-parse --verify HEAD)" = "$from_commit" ]; then
+      run_git switch --no-guess --no-recurse-submodules --no-overwrite-ignore --quiet -C "$to" "$to_commit"
+    else
+      (exit ${MOVED_STATUS})
+    fi
   else
     # An ignored file that the branch tracks would be overwritten without a word.
     run_git switch --no-guess --no-recurse-submodules --no-overwrite-ignore --quiet "$to"

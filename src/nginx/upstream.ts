@@ -57,13 +57,13 @@ function readWord(text: string, start: number): { word: string; next: number } {
   return { word, next: at };
 }
 
-/**
- * The addresses (`host:port`, `unix:PATH`) of the `server ADDRESS …;` lines inside `upstream` blocks. Lines marked
- * `down` are left out; a missing port is Nginx's own default, 80. A `server` line outside of every block counts too:
- * it is valid only where such a file is included into an upstream block.
- */
-export function upstreamAddresses(text: string): string[] {
-  const found: string[] = [];
+/** A directive of Nginx with its words, and the block it stands in; '' is outside of every block. */
+interface Directive {
+  words: string[];
+  block: string;
+}
+
+function* directives(text: string): Generator<Directive> {
   const blocks: string[] = [];
   let words: string[] = [];
   for (const token of tokens(text)) {
@@ -73,17 +73,33 @@ export function upstreamAddresses(text: string): string[] {
     }
     if (token.kind === '{') blocks.push(words[0] ?? '');
     else if (token.kind === '}') blocks.pop();
-    else {
-      const [directive, address, ...parameters] = words;
-      const inUpstream = blocks.length === 0 || blocks.at(-1) === 'upstream';
-      if (directive === 'server' && address !== undefined && inUpstream && !parameters.includes('down')) {
-        found.push(withPort(address));
-      }
-    }
+    else yield { words, block: blocks.at(-1) ?? '' };
     words = [];
   }
-  return found;
 }
+
+/** The `server` lines of upstream blocks, each as its words: the address first, with its port; those marked `down` as well. */
+export function upstreamServerLines(text: string): string[][] {
+  return [...directives(text)].flatMap(({ words: [directive, address, ...parameters], block }) =>
+    directive === 'server' && address !== undefined && (block === '' || block === 'upstream')
+      ? [[withPort(address), ...parameters]]
+      : [],
+  );
+}
+
+/**
+ * The addresses (`host:port`, `unix:PATH`) of the `server ADDRESS …;` lines inside `upstream` blocks. Lines marked
+ * `down` are left out; a missing port is Nginx's own default, 80. A `server` line outside of every block counts too:
+ * it is valid only where such a file is included into an upstream block.
+ */
+export const upstreamAddresses = (text: string): string[] =>
+  upstreamServerLines(text).flatMap(([address = '', ...parameters]) => (parameters.includes('down') ? [] : [address]));
+
+/** What the upstream blocks include, as it stands there: a path, or a pattern of one. */
+export const upstreamIncludes = (text: string): string[] =>
+  [...directives(text)].flatMap(({ words: [directive, path], block }) =>
+    directive === 'include' && path !== undefined && block === 'upstream' ? [path] : [],
+  );
 
 function withPort(address: string): string {
   if (address.startsWith('unix:') || /:\d+$/.test(address.replace(/^\[.*\]/, ''))) return address;

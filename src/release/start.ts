@@ -14,7 +14,7 @@ import { listOf } from '../effects/way-out.ts';
 import type { World } from '../effects/world.ts';
 import { codeOf, EXIT, FlowError, LockHeldError, messageOf, StepError, UsageError } from '../errors.ts';
 import { heldBy, ownerName, readOwner } from '../nginx/owner.ts';
-import type { RouteProblems } from '../nginx/proxy.ts';
+import type { RouteProblems } from '../nginx/route-files.ts';
 import type { ReleaseDocument } from '../store/document.ts';
 import { acquireLock } from '../store/lock.ts';
 import { createReleaseFile } from '../store/release-file.ts';
@@ -138,7 +138,7 @@ async function beginning(world: World, answers: Record<string, VersionAnswer>): 
     refused(
       'FLEET_DEGRADED',
       `${stands}. ${why} Nothing was changed. ` +
-        `Publish ${known ?? 'a version that you trust'} to ${listOf(out)} by hand, then: git -C ${config.nginx.dir} switch ${world.proxy.branchFor(all) ?? 'master'}, reload Nginx, and: flow start`,
+        `Publish ${known ?? 'a version that you trust'} to ${listOf(out)} by hand, then: ${world.proxy.byHand(all)}, reload Nginx, and: flow start`,
     );
   if (known === null)
     throw refuse('Those that serve run no one known version, so nobody could say what to go back to.');
@@ -148,7 +148,7 @@ async function beginning(world: World, answers: Record<string, VersionAnswer>): 
   const short = routesFrom(context, 'tagged').find((route) => route.length < Math.max(1, minimum));
   if (short !== undefined)
     throw refuse(`With ${listOf(out)} out, ${short.length} would carry the load at a time, and ${minimum} are needed.`);
-  const missing = routesNeeded(context).filter((route) => world.proxy.branchFor(route) === null);
+  const missing = routesNeeded(context).filter((route) => !world.proxy.hasRoute(route));
   if (missing.length > 0) {
     throw refuse(
       `A release that begins so needs routes that are not there: ${listOf(missing.map((route) => route.join(' and ')))}.`,
@@ -340,7 +340,7 @@ async function assertRoutes(world: World, options: StartOptions): Promise<Verdic
   throw refused(
     'ROUTES_DIFFER',
     `The first switch would change more than who gets the traffic:\n${listed(differ)}\n` +
-      `Nothing was changed. Make the branches alike, then: flow start\n` +
+      `Nothing was changed. ${world.config.nginx.include === undefined ? 'Make the branches alike' : 'Write under nginx.include in flow.yaml what is to stand there, or commit what flow would write'}, then: flow start\n` +
       `Or take it as it is: flow start --force=routesDiffer --reason "…"`,
   );
 }

@@ -64,6 +64,7 @@ export function openWorld(
       version: document?.snapshot.context.version ?? '',
       previous: Object.values(document?.snapshot.context.before ?? {}).find((version) => version !== null) ?? '',
     },
+    release: document?.id ?? '',
     now: () => new Date(),
     checkpoint: {
       read: (name) => (document === null ? unplanned() : readProgress(place.stateDir, document.id, name)),

@@ -26,6 +26,9 @@ import { findSshd } from './sshd-binary.ts';
 
 const DESCRIPTION_FILE = 'sandbox.json';
 const PREVIEW = 'preview';
+/** The file of server lines, where the upstream block includes one. */
+const SERVERS_FILE = 'quickpay.servers';
+const INCLUDE = { include: { file: `conf/${SERVERS_FILE}`, parameters: 'max_fails=1 fail_timeout=10s' } };
 const OPERATOR = 'Operator';
 const OPERATOR_EMAIL = 'operator@example.com';
 
@@ -46,6 +49,8 @@ export interface SandboxOptions {
   config?: Record<string, unknown>;
   /** How many proxies there are, all on the same route. Default 1. */
   proxies?: number;
+  /** Routes without a branch for each: the upstream block includes a file that flow writes. */
+  include?: boolean;
   /** Whether there is a pre-release proxy, which leads to the first wave alone and is checked before customers reach it. */
   preview?: boolean;
   /** The proxy, every server, and a machine that publishes, each behind an sshd of its own; flow.yaml says which is on which. */
@@ -174,7 +179,13 @@ export async function createSandbox(options: SandboxOptions): Promise<Sandbox> {
       installFirstVersion(sandbox),
       Promise.all(
         [nginxPort, ...(description.furtherPorts ?? [])].map((port, index) =>
-          buildNginx(sandbox, nginx, routesIn(config, names.slice(1)), port, sandbox.nginxDirs[index] ?? ''),
+          buildNginx(
+            sandbox,
+            nginx,
+            options.include === true ? 'include' : routesIn(config, names.slice(1)),
+            port,
+            sandbox.nginxDirs[index] ?? '',
+          ),
         ),
       ).then(() => sandbox.startNginx()),
       options.preview === true ? buildPreview(sandbox, nginx, config, previewPort) : null,
@@ -497,6 +508,7 @@ function flowYaml(sandbox: Sandbox, description: Description, options: SandboxOp
     nginx: {
       dir: sandbox.nginxDir,
       ...(further.length === 0 ? {} : { also: further.map((dir) => ({ dir })) }),
+      ...(options.include === true ? INCLUDE : {}),
     },
     drain: { deadline: '30s', watch: '1s' },
     verify: {
@@ -506,17 +518,17 @@ function flowYaml(sandbox: Sandbox, description: Description, options: SandboxOp
       checks: [{ name: 'a payment goes through', http: `${sandbox.url}/pay/check` }],
     },
     watch: { soak: `${options.watchMs ?? 3_000}ms` },
-    ...(description.previewPort === undefined ? {} : { preview: previewOf(sandbox, description.previewPort) }),
+    ...(description.previewPort === undefined ? {} : { preview: previewOf(sandbox, description.previewPort, options) }),
   };
   const head = '# How this project is released. Windows are short, because this world is a sandbox.\n';
   const placed = overlay(base, onMachines(sandbox, Object.keys(applications)));
   return head + stringify(overlay(placed, options.config ?? {}));
 }
 
-function previewOf({ root, ssh }: Sandbox, port: number): Record<string, unknown> {
+function previewOf({ root, ssh }: Sandbox, port: number, { include }: SandboxOptions): Record<string, unknown> {
   const url = `http://127.0.0.1:${port}`;
   return {
-    nginx: { dir: join(root, PREVIEW), ...(ssh === null ? {} : { on: 'proxy' }) },
+    nginx: { dir: join(root, PREVIEW), ...(ssh === null ? {} : { on: 'proxy' }), ...(include === true ? INCLUDE : {}) },
     checks: [
       { name: 'the new version answers', http: `${url}/version`, contains: '{version}' },
       { name: 'a payment goes through', http: `${url}/pay/check` },
@@ -551,7 +563,7 @@ function routesIn(flowYamlText: string, names: readonly string[]): Route[] {
 async function buildNginx(
   sandbox: Sandbox,
   nginx: string,
-  routes: readonly Route[],
+  routes: readonly Route[] | 'include',
   port: number,
   nginxDir: string,
 ): Promise<void> {
@@ -563,20 +575,24 @@ async function buildNginx(
   await writeFile(join(nginxDir, 'conf/nginx.conf'), nginxConf(port));
   await writeFile(join(nginxDir, 'sbin/nginx'), await nginxLauncher(nginx));
   await chmod(join(nginxDir, 'sbin/nginx'), 0o755);
-  const upstream = (servers: readonly string[]) => {
-    const lines = servers.map((name) => `    server ${sandbox.server(name).address};  # ${name}\n`);
-    return writeFile(
+  const upstream = (block: readonly string[]) =>
+    writeFile(
       join(nginxDir, 'conf/upstream.conf'),
-      `upstream quickpay {\n${lines.join('')}    keepalive 16;\n}\n`,
+      `upstream quickpay {\n${block.map((line) => `    ${line}\n`).join('')}    keepalive 16;\n}\n`,
     );
-  };
-  await upstream(names);
+  const linesOf = (servers: readonly string[]) =>
+    servers.map((name) => `server ${sandbox.server(name).address};  # ${name}`);
+  if (routes === 'include') {
+    const lines = names.map((name) => `server ${sandbox.server(name).address} ${INCLUDE.include.parameters};\n`);
+    await writeFile(join(nginxDir, 'conf', SERVERS_FILE), lines.join(''));
+    await upstream([`include ${SERVERS_FILE};`]);
+  } else await upstream(linesOf(names));
   await git(nginxDir, 'add', '--all');
   await git(nginxDir, 'commit', '--quiet', '-m', 'All servers');
-  for (const { servers, branch } of routes) {
+  for (const { servers, branch } of routes === 'include' ? [] : routes) {
     if (branch === 'master') continue;
     await git(nginxDir, 'switch', '--quiet', '-c', branch, 'master');
-    await upstream(servers);
+    await upstream(linesOf(servers));
     await git(nginxDir, 'commit', '--quiet', '-a', '-m', `Only ${servers.join(', ')}`);
   }
   await git(nginxDir, 'switch', '--quiet', 'master');
@@ -589,7 +605,9 @@ async function buildPreview(sandbox: Sandbox, nginx: string, flowYamlText: strin
   const [canary = { servers: [] }] = wavesFrom(parsed.config);
   const route = previewRouteOf(parsed.config, canary.servers);
   const dir = join(sandbox.root, PREVIEW);
-  await buildNginx(sandbox, nginx, route === null ? [] : [route], port, dir);
+  const routes =
+    parsed.config.preview?.nginx?.include === undefined ? [route].filter((one) => one !== null) : 'include';
+  await buildNginx(sandbox, nginx, routes, port, dir);
   requireSuccess(await localHost().run(['sbin/nginx'], { cwd: dir, changesWorld: true }), 'sbin/nginx');
 }
 

@@ -11,17 +11,19 @@ import { routeOf } from '../../machines/routes.ts';
 import { type Wave, wavesOf, without } from '../../machines/topology.ts';
 import { eventsOf } from '../../machines/guards.ts';
 import { fill, fillText } from '../config/placeholders.ts';
-import type { Check, Config, HttpCheck } from '../config/schema.ts';
+import type { Check, Config, HttpCheck, IncludeConfig } from '../config/schema.ts';
 import {
   minimumHealthyOf,
   previewRouteOf,
   proxiesOf,
+  type Route,
   routesOf,
   type ServerSettings,
   serverSettings,
   soakOf,
   testServerSettings,
 } from '../config/settings.ts';
+import { serverLines } from '../nginx/include-file.ts';
 import type { ReleaseDocument } from '../store/document.ts';
 import { type KnownState, namesText, stateOf } from './states.ts';
 import { isRoute, rollbackPath } from './status.ts';
@@ -361,12 +363,15 @@ function restoreSteps(planning: Planning, servers: readonly string[]): PlanStep[
 function previewSteps({ config }: Planning, { servers }: Wave): PlanStep[] {
   const { preview } = config;
   const { nginx } = preview ?? {};
-  const branch = previewRouteOf(config, servers)?.branch ?? `(no branch is known for ${listText(servers)})`;
   const switching =
     nginx === undefined
       ? []
       : [
-          changes(nginx.dir, ['git', 'switch', branch], `the pre-release proxy leads to ${listText(servers)}`),
+          changes(
+            nginx.dir,
+            filesCommand(config, nginx, previewRouteOf(config, servers), servers),
+            `the pre-release proxy leads to ${listText(servers)}`,
+          ),
           runs(nginx.dir, nginx.test, 'its Nginx accepts the configuration'),
           changes(nginx.dir, nginx.reload, 'no customer is on it'),
         ];
@@ -479,7 +484,7 @@ function switchSteps({ config }: Planning, to: readonly string[], why: string): 
   const back = proxies.length === 1 ? 'the tree goes back' : 'every tree goes back';
   return [
     ...proxies.flatMap((nginx) => [
-      changes(placeOf(nginx), ['git', 'switch', branchOf(config, to)], why),
+      changes(placeOf(nginx), filesCommand(config, nginx, routeTo(config, to), to), why),
       runs(placeOf(nginx), nginx.test, `Nginx accepts the configuration; where it does not, ${back}`),
     ]),
     ...proxies.map((nginx) =>
@@ -492,11 +497,23 @@ function switchSteps({ config }: Planning, to: readonly string[], why: string): 
 const placeOf = ({ on, dir }: { on?: string | undefined; dir: string }): string =>
   on === undefined ? dir : `${on}:${dir}`;
 
-function branchOf(config: Config, to: readonly string[]): string {
-  const route = routesOf(config).find(
+const routeTo = (config: Config, to: readonly string[]): Route | undefined =>
+  routesOf(config).find(
     ({ servers }) => servers.length === to.length && servers.every((server) => to.includes(server)),
   );
-  return route?.branch ?? `(no branch is known for ${listText(to)})`;
+
+/** How the files of a proxy come to be those of a route: another branch, or a commit of the file that flow writes. */
+function filesCommand(
+  config: Config,
+  { include }: { include?: IncludeConfig | undefined },
+  route: Route | null | undefined,
+  to: readonly string[],
+): Argv | string {
+  if (include === undefined) return ['git', 'switch', route?.branch ?? `(no branch is known for ${listText(to)})`];
+  const addresses = Object.fromEntries(Object.entries(config.servers).map(([name, { address }]) => [name, address]));
+  const lines = serverLines(include, to, addresses);
+  const shown = lines.length <= MOST_SERVERS_SHOWN ? lines.join(' ') : `${lines.length} server lines`;
+  return `git commit ${include.file}: ${shown}`;
 }
 
 function healthSteps({ config }: Planning, servers: readonly string[]): PlanStep[] {
@@ -582,8 +599,8 @@ function runs(where: string, argv: readonly string[], why: string): PlanStep {
   return { where, command: commandText(argv), why, changes: false };
 }
 
-function changes(where: string, argv: Argv, why: string): PlanStep {
-  return { where, command: commandText(argv), why, changes: true };
+function changes(where: string, command: Argv | string, why: string): PlanStep {
+  return { where, command: typeof command === 'string' ? command : commandText(command), why, changes: true };
 }
 
 function waits(where: string, sentence: string, why: string): PlanStep {

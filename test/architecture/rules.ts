@@ -29,6 +29,7 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
       // A plan shows commands as they will run: filled by the functions that fill them then.
       'src/config/settings.ts',
       'src/config/placeholders.ts',
+      'src/nginx/include-file.ts',
       'fastest-levenshtein',
       'picocolors',
       'fast-string-width',

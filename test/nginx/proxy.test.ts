@@ -267,12 +267,12 @@ describe('a reload by someone else', () => {
 
 describe('what a proxy says of itself', () => {
   it('has the runbook routes by default, for any order of names', () => {
-    expect(proxy.branchFor(['app2', 'app1'])).toBe('master');
-    expect(proxy.branchFor(['app1'])).toBe('yun-app1');
-    expect(proxy.branchFor(['app3'])).toBeNull();
-    expect(createProxy(host, prefix.config, { only: 'a:1' }).branchFor(['only'])).toBe('master');
+    expect(proxy.byHand(['app2', 'app1'])).toMatch(/ switch master$/);
+    expect(proxy.byHand(['app1'])).toMatch(/ switch yun-app1$/);
+    expect(proxy.hasRoute(['app3'])).toBe(false);
+    expect(createProxy(host, prefix.config, { only: 'a:1' }).byHand(['only'])).toMatch(/ switch master$/);
     const routes = [{ servers: ['a', 'b'], branch: 'two' }];
-    expect(createProxy(host, { ...prefix.config, routes }, { a: 'a:1', b: 'b:1' }).branchFor(['a'])).toBeNull();
+    expect(createProxy(host, { ...prefix.config, routes }, { a: 'a:1', b: 'b:1' }).hasRoute(['a'])).toBe(false);
   });
 
   it('knows the version and whether it can spare keep-alive clients', async () => {

@@ -27,14 +27,17 @@ export async function makeRepository(): Promise<string> {
 }
 
 /**
- * Makes git stop in the middle of a switch, before it writes `conf/upstream.conf` and after it took the old one away: by a
+ * Makes git stop in the middle of a switch, before it writes one file and after it took the old one away: by a
  * filter, as git-crypt or LFS are ones. `end` lets it go on, and later switches are not stopped.
  */
-export async function holdSwitches(dir: string): Promise<{ reached(): Promise<void>; end(): Promise<void> }> {
+export async function holdSwitches(
+  dir: string,
+  path = 'conf/upstream.conf',
+): Promise<{ reached(): Promise<void>; end(): Promise<void> }> {
   const [held, reached] = [join(dir, '.git/hold'), join(dir, '.git/held')];
   await writeFile(held, '');
   await mkdir(join(dir, '.git/info'), { recursive: true });
-  await appendFile(join(dir, '.git/info/attributes'), 'conf/upstream.conf filter=hold\n');
+  await appendFile(join(dir, '.git/info/attributes'), `${path} filter=hold\n`);
   const smudge = `if [ -e '${held}' ]; then : > '${reached}'; while [ -e '${held}' ]; do sleep 0.02; done; fi; cat`;
   for (const [name, value] of [
     ['smudge', smudge],

@@ -51,9 +51,16 @@ async function lookAtProxy(world: World, stateDir: string, proxy: Proxy, nginx: 
       return problems.length === 0
         ? {
             verdict: 'ok',
-            because: `${proxy.routes.map(({ branch, servers }) => `${branch}: ${servers.join(' and ')}`).join('; ')}; they differ in nothing else`,
+            because:
+              nginx.include === undefined
+                ? `${proxy.routes.map(({ branch, servers }) => `${branch}: ${servers.join(' and ')}`).join('; ')}; they differ in nothing else`
+                : `${nginx.include.file} is included, and says what flow would write`,
           }
-        : { verdict: 'bad', because: problems.join('; '), mend: `git -C ${dir} branch -v` };
+        : {
+            verdict: 'bad',
+            because: problems.join('; '),
+            mend: `git -C ${dir} ${nginx.include === undefined ? 'branch -v' : `log -p ${nginx.include.file}`}`,
+          };
     }),
     look(about, 'configuration', async () => {
       const tested = await host.run(nginx.test, { cwd: dir, env: { LC_ALL: 'C' } });
