@@ -128,7 +128,7 @@ const GUARDS = {
   routesAsNamed: (_context, event) =>
     withFacts(event, ({ routes }) => {
       if (routes === null) return no("the routes' branches could not be looked at", 'flow why NEXT');
-      if (routes.wrong.length === 0) return yes('every branch sends traffic to exactly the servers it is named for');
+      if (routes.wrong.length === 0) return yes('every route sends traffic to exactly the servers it is for');
       return no(routes.wrong.join('; '), 'put the branches right, then: flow send NEXT');
     }),
 
@@ -136,7 +136,7 @@ const GUARDS = {
   routesDiffer: (_context, event) =>
     withFacts(event, ({ routes }) => {
       if (routes === null) return no("the routes' branches could not be looked at", 'flow why NEXT');
-      if (routes.differ.length === 0) return yes('the branches of the routes differ in their servers alone');
+      if (routes.differ.length === 0) return yes('the routes differ in their servers alone');
       return no(routes.differ.join('; '), 'make the branches alike, then: flow send NEXT');
     }),
 

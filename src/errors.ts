@@ -5,7 +5,7 @@
  * state the world now is, and which command to run next. Only `main.ts` turns an error into an exit status.
  */
 
-/** Exit statuses, one meaning each (docs/cli.md lists them for people). */
+/** Exit statuses, one meaning each (README.md lists them for people). */
 export const EXIT = {
   ok: 0,
   defect: 1,

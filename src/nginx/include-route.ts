@@ -228,7 +228,8 @@ GIT_INDEX_FILE=$index
 export GIT_INDEX_FILE
 path=$(git rev-parse --show-prefix)$2
 git read-tree "$1" && blob=$(git hash-object -w --stdin) || exit 71
-mode=$(git ls-files --stage --full-name -- ":(top,literal)$path" | cut -d ' ' -f 1)
+mode=$(git ls-files --stage --full-name -- ":(top,literal)$path")
+mode=\${mode%% *}
 git update-index --add --cacheinfo "\${mode:-100644},$blob,$path" && tree=$(git write-tree) || exit 71
 if [ "$tree" = "$(git rev-parse --verify "$1^{tree}")" ]; then printf '%s\n' "$1"; exit 0; fi
 if ! git var GIT_COMMITTER_IDENT >/dev/null 2>&1; then

@@ -299,3 +299,44 @@ describe('the time of an answer', () => {
     expect(issuesOf(['probes: { health: { http: "http://{address}/", within: 9s } }'])).toHaveLength(1);
   });
 });
+
+describe('routes in one file', () => {
+  const include = (setting: string, more = '') => issuesOf([`nginx: { include: { ${setting} }${more} }`]);
+  const FILE = 'file: conf/quickpay.servers';
+
+  it('need no routes, and take none beside them', () => {
+    expect(include(FILE)).toEqual([]);
+    expect(include(FILE, ', routes: [{ servers: [app1], branch: x }]')).toEqual([
+      'nginx.routes: expected either "routes" (a branch for each) or "include" (one file that flow writes), not both',
+    ]);
+  });
+
+  it.each(['/etc/passwd', '../upstream', 'conf/../../x', 'conf/', '.', '', '"a\\"b"', '"a\\nb"'])(
+    'lie inside of the folder: not at %s',
+    (file) => {
+      expect(include(`file: ${file === '' ? '""' : file}`)).toEqual([
+        expect.stringContaining('expected the path of a file inside of nginx.dir'),
+      ]);
+    },
+  );
+
+  it.each(['max_fails=1; server evil', 'down', 'weight=2', 'max_fails=1 backup', 'a{b', '# no', '"a\\nb=1"'])(
+    'hold words of Nginx alone: not %s',
+    (parameters) => {
+      expect(include(`${FILE}, parameters: ${parameters.startsWith('"') ? parameters : `"${parameters}"`}`)).toEqual([
+        expect.stringContaining('expected parameters of a server line'),
+      ]);
+    },
+  );
+
+  it('give weights to servers that there are, and addresses that Nginx can read', () => {
+    expect(include(`${FILE}, parameters: max_fails=2 fail_timeout=5s, weights: { app1: 2 }`)).toEqual([]);
+    expect(include(`${FILE}, weights: { app3: 2 }`)).toEqual([
+      'nginx.include.weights.app3: expected the name of a server; here stands "app3"; did you mean "app1"?',
+    ]);
+    const evil = 'servers: { app1: { address: "a:1; server b:1" }, app2: { address: "a:2" } }';
+    expect(issuesOf([`nginx: { include: { ${FILE} } }`], evil)).toEqual([
+      'servers.app1.address: expected host:port, as Nginx reads it in conf/quickpay.servers; here stands "a:1; server b:1"',
+    ]);
+  });
+});

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { configRepositoryRows } from './config-repository.rows.ts';
+import { includeRows } from './include.rows.ts';
 import { gitRows } from './git.rows.ts';
 import { nginxRows } from './nginx.rows.ts';
 import { personRows } from './person.rows.ts';
@@ -14,6 +15,7 @@ test('docs/failures.md says what the tests hold', async () => {
     ['The soak', soakRows],
     ['Nginx', nginxRows],
     ['The config repository', configRepositoryRows],
+    ['Routes in one file (nginx.include)', includeRows],
     ['Git', gitRows],
     ['The person', personRows],
     ['The world moved', worldMovedRows],

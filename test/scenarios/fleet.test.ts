@@ -57,6 +57,7 @@ if (ALL) {
 
 test('goes back from the second wave: the old version everywhere, and no client sees an error', async () => {
   on = await stage({
+    include: true,
     servers: ['app1', 'app2', 'app3', 'app4'],
     config: {
       waves: [['app1'], ['app2', 'app3'], ['app4']],
@@ -88,6 +89,18 @@ test('goes back from the second wave: the old version everywhere, and no client 
     'movingBack',
     'drainingBackApp1',
     'restoringApp1',
+    'rejoiningApp1',
+  ]);
+  // Every way that the traffic went is in the history of the proxy's files, under the release's name, and nothing else is.
+  const log = git(on.sandbox.nginxDir, 'log', '--reverse', '--format=%s').split('\n').slice(1);
+  expect(log[0]).toBe('v1.3.8 (r-0001, drainingApp1): traffic to app2 and app3 and app4');
+  expect(log.map((line) => /, (\w+)\)/.exec(line)?.[1])).toEqual([
+    'drainingApp1',
+    'goingLiveApp1',
+    'drainingWave2',
+    'goingLiveWave2',
+    'drainingBackWave2',
+    'movingBack',
     'rejoiningApp1',
   ]);
 }, 60_000);

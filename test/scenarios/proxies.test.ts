@@ -83,19 +83,26 @@ test('both stay on the old route when one of them refuses the new configuration,
 }, 60_000);
 
 test('both go back when one of them does not become live, and the release rests where it was', async () => {
-  on = await stage({ proxies: 2 });
+  on = await stage({ proxies: 2, include: true });
+  const { sandbox } = on;
   await on.load();
   const driver = await on.start();
   await on.walkTo(driver, 'tagged');
   const [port = 0] = await freePorts(1);
   blocker = createServer().listen(port, '127.0.0.1');
-  edit(on, 'yun-app2', (conf) => conf.replace(/(listen 127\.0\.0\.1:\d+ )/, `listen 127.0.0.1:${port};\n        $1`));
-  await on.send(driver, { type: 'NEXT', force: ['routesDiffer'], reason: 'a test' });
+  edit(on, 'master', (conf) => conf.replace(/(listen 127\.0\.0\.1:\d+ )/, `listen 127.0.0.1:${port};\n        $1`));
+  const heads = () => sandbox.nginxDirs.map((dir) => git(dir, 'rev-parse', 'HEAD'));
+  const before = heads();
+  await on.send(driver, { type: 'NEXT' });
   const { failure, routes } = driver.engine.context;
   expect([driver.engine.state, failure?.code]).toEqual(['tagged', 'RELOAD_NOT_LOADED']);
   expect(failure?.message).toMatch(/^nginx2: .*nginx was live already, and is back\.$/s);
   expect(routes).toEqual([['app1', 'app2']]);
-  expect(branches(on)).toEqual(['master', 'master']);
+  // The first was on the new route already: how it went there and back is in its history. The second was never there.
+  expect(git(sandbox.nginxDirs[0] ?? '', 'show', 'HEAD^^:./conf/quickpay.servers')).toContain(
+    sandbox.server('app1').address,
+  );
+  expect(heads()[1]).toBe(before[1]);
   expect(await answering(on)).toEqual(['app1,app2', 'app1,app2']);
   expect((await on.calm()).failed).toBe(0);
 }, 60_000);
