@@ -83,7 +83,7 @@ export async function run(argv: string[]): Promise<ExitCode> {
     .addOption(
       new Option(
         '--force <guard>',
-        'override by name: badVersion (it failed before), routesDiffer (branches differ in more than servers)',
+        'override by name: badVersion (it failed before), routesDiffer (routes differ in more than servers)',
       ).argParser(collect),
     )
     .option('--json', 'the result as one JSON document')
@@ -122,7 +122,7 @@ export async function run(argv: string[]): Promise<ExitCode> {
     .addOption(
       new Option(
         '--force <guard>',
-        'override by name: badVersion (it failed before), routesDiffer (branches differ in more than servers)',
+        'override by name: badVersion (it failed before), routesDiffer (routes differ in more than servers)',
       ).argParser(collect),
     )
     .option('--json', 'the result as one JSON document')
