@@ -9,6 +9,7 @@
  * Deliberately absent: waiting; the caller polls.
  */
 import type { Host } from '../hosts/host.ts';
+import { type RotatedFile, rotatedFiles } from './rotated-files.ts';
 
 /**
  * Where a follower stands, as plain data. `end`: nothing was read yet, the first poll starts at the end of the file.
@@ -67,8 +68,6 @@ const SAMPLES = 5;
 const SAMPLE_CHARACTERS = 300;
 /** How much of what was read last is remembered, to know a copy of the file again. */
 const MARK_BYTES = 64;
-/** Where the usual rotations put the file before: logrotate without and with `start 0`, newsyslog. */
-const ROTATED_NAMES = ['.1', '.0'];
 const NEWLINE = 0x0a;
 
 /** Follows the log at `path` on that host. Nothing is read before the first poll. */
@@ -85,6 +84,8 @@ class Reader {
   head: Buffer = Buffer.alloc(0);
   /** The last bytes that were read. */
   mark: Buffer = Buffer.alloc(0);
+  /** Where it was found after it was rotated away. */
+  path: string | null = null;
 
   constructor(id: string, offset: number) {
     this.id = id;
@@ -202,6 +203,7 @@ class Follower implements LogFollower {
       reading.gap = !found;
       this.#previous = found ? current : null;
       this.#current = null;
+      if (found) await this.#readBetween(current, now?.id, reading);
     }
     if (now === null) {
       reading.problem = 'missing';
@@ -226,18 +228,41 @@ class Follower implements LogFollower {
     return reader;
   }
 
-  /** Reads the rest of a file under the names rotation gives; false when it can not be found. */
+  /** Reads the rest of a file under the name that rotation gave it; false when it can not be found. */
   async #readRotated(reader: Reader, reading: LogReading): Promise<boolean> {
-    for (const name of ROTATED_NAMES) {
-      const path = `${this.#path}${name}`;
+    for (const path of await this.#placesOf(reader)) {
       const found = await this.#host.readSlice(path, 0, 0).catch(() => null);
       if (found?.id !== reader.id) continue;
       // Overwritten with something else, by a copy made in its place, say: what it was is gone.
       if (found.size !== reader.offset && !(await this.#isFurther(path, reader))) return false;
+      reader.path = path;
       await this.#readFile(path, reader, found.size, reading);
       return true;
     }
     return false;
+  }
+
+  /** Where the file may lie: where it lay at the last look, or wherever a rotation has put it since. */
+  async #placesOf({ id, path }: Reader): Promise<string[]> {
+    const last = path === null ? null : await this.#host.readSlice(path, 0, 0).catch(() => null);
+    if (path !== null && last?.id === id) return [path];
+    return (await rotatedFiles(this.#host, this.#path)).filter((file) => file.id === id).map((file) => file.path);
+  }
+
+  /** Reads the files that came and went between two looks: those that were rotated away after the one that was read. */
+  async #readBetween(before: Reader, now: string | undefined, reading: LogReading): Promise<void> {
+    const newestFirst = await rotatedFiles(this.#host, this.#path);
+    const place = newestFirst.findIndex(({ id }) => id === before.id);
+    const unseen: RotatedFile[] = place < 0 ? [] : newestFirst.slice(0, place).filter(({ id }) => id !== now);
+    for (const { id, path } of unseen.reverse()) {
+      const slice = await this.#host.readSlice(path, 0, 0).catch(() => null);
+      if (slice?.id !== id) continue;
+      const reader = new Reader(id, 0);
+      reader.path = path;
+      await this.#readFile(path, reader, slice.size, reading);
+      // Its writer may not have let go of it yet.
+      this.#previous = reader;
+    }
   }
 
   /** Whether the file at `path` goes on where the reader stands: it has the bytes that were read last, at their place. */
@@ -269,8 +294,7 @@ class Follower implements LogFollower {
    */
   async #readCopy(reader: Reader, reading: LogReading): Promise<boolean> {
     if (reader.mark.length === 0) return false;
-    for (const name of ROTATED_NAMES) {
-      const path = `${this.#path}${name}`;
+    for (const { path } of await rotatedFiles(this.#host, this.#path)) {
       const copy = await this.#host.readSlice(path, 0, 0).catch(() => null);
       if (copy === null || copy.size < reader.offset || !(await this.#isFurther(path, reader))) continue;
       const rest = new Reader(copy.id, reader.offset);
