@@ -127,7 +127,7 @@ const GUARDS = {
   // Before every switch: a branch that was edited or renamed sends traffic to the wrong server.
   routesAsNamed: (_context, event) =>
     withFacts(event, ({ routes }) => {
-      if (routes === null) return no("the routes could not be looked at", 'flow why NEXT');
+      if (routes === null) return no('the routes could not be looked at', 'flow why NEXT');
       if (routes.wrong.length === 0) return yes('every route sends traffic to exactly the servers it is for');
       return no(routes.wrong.join('; '), 'put the routes right, then: flow send NEXT');
     }),
@@ -135,7 +135,7 @@ const GUARDS = {
   // The first switch would make the difference live unasked; `flow start` has looked at it once, and it may be new.
   routesDiffer: (_context, event) =>
     withFacts(event, ({ routes }) => {
-      if (routes === null) return no("the routes could not be looked at", 'flow why NEXT');
+      if (routes === null) return no('the routes could not be looked at', 'flow why NEXT');
       if (routes.differ.length === 0) return yes('the routes differ in their servers alone');
       return no(routes.differ.join('; '), 'make the routes alike, then: flow send NEXT');
     }),
