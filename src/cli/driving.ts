@@ -136,6 +136,7 @@ export function onLeaving(first: () => void, again: () => void): { forget: () =>
       process.off('SIGINT', interrupt);
       process.off('SIGTERM', interrupt);
       process.off('SIGHUP', leave);
+      process.stderr.off('error', broken);
     },
   };
 }

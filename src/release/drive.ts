@@ -15,7 +15,7 @@ import { jobId, publishPlace } from '../effects/server-job.ts';
 import { messageOf } from '../errors.ts';
 import { peekJob } from '../hosts/jobs.ts';
 import { localHost } from '../hosts/local.ts';
-import { claim, giveUp, ownerName } from '../nginx/owner.ts';
+import { claim, giveUp, ownerName, unowned } from '../nginx/owner.ts';
 import { type Channel, listen } from '../store/channel.ts';
 import type { HistoryEntry, ReleaseDocument, Sender } from '../store/document.ts';
 import { acquireLock, type Lock } from '../store/lock.ts';
@@ -110,22 +110,11 @@ export class Driver {
       doing,
       minEpoch: latestEpoch(place.stateDir),
     });
+    let driver: Driver | null = null;
     try {
-      const problems: string[] = [];
       // Named while the lock is held, which is this folder's.
       const owner = ownerName(place.stateDir);
-      const claimed = await claim(
-        host,
-        dir,
-        {
-          owner,
-          epoch: lock.epoch,
-          who: who.user,
-          since: new Date().toISOString(),
-          release: `${document.id} (${document.snapshot.context.version})`,
-        },
-        { force: false, tell: (text) => problems.push(text) },
-      );
+      let claimed = unowned;
       const guard = () => {
         lock.guard();
       };
@@ -137,12 +126,31 @@ export class Driver {
         },
       };
       const world = openWorld(place, config, document, { epoch: lock.epoch, ownership, guard });
-      for (const text of problems)
-        tell({ kind: 'progress', step: document.snapshot.value, progress: { kind: 'note', text } });
-      const driver = new Driver(place, document.id, { lock, owner }, world, tell);
-      driver.#socket = await driver.#listen();
+      driver = new Driver(place, document.id, { lock, owner }, world, tell);
+      // Other terminals are heard from now on, and answered when the proxy is ours: how long that takes is its host's to say.
+      let answer: () => void = () => undefined;
+      const isOurs = new Promise<void>((resolve) => {
+        answer = resolve;
+      });
+      driver.#socket = await driver.#listen(isOurs);
+      const mine = {
+        owner,
+        epoch: lock.epoch,
+        who: who.user,
+        since: new Date().toISOString(),
+        release: `${document.id} (${document.snapshot.context.version})`,
+      };
+      const step = document.snapshot.value;
+      claimed = await claim(host, dir, mine, {
+        force: false,
+        tell: (text) => {
+          tell({ kind: 'progress', step, progress: { kind: 'note', text } });
+        },
+      });
+      answer();
       return driver;
     } catch (error) {
+      if (driver !== null) await driver.#socket?.close();
       lock.release();
       throw error;
     }
@@ -246,11 +254,11 @@ export class Driver {
     this.#lock.release();
   }
 
-  async #listen() {
+  async #listen(isOurs: Promise<void>) {
     const socket = await listen(this.#place.stateDir, (channel) => {
       this.#channels.add(channel);
       void channel.closed.then(() => this.#channels.delete(channel));
-      void this.#serve(channel);
+      void isOurs.then(async () => await this.#serve(channel));
     });
     this.#lock.describe({ socket: socket.path });
     return socket;
