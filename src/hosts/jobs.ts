@@ -74,7 +74,7 @@ interface Report {
   seconds: number | null;
 }
 
-const CHUNK_BYTES = 1024 * 1024;
+const CHUNK_BYTES = 256 * 1024;
 /** How often the output is looked at while the job runs. Its end is noticed at once, by other means. */
 const OUTPUT_INTERVAL_MS = 150;
 /** How long one wait for the end of a job may block on the host. */
