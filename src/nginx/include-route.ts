@@ -132,8 +132,8 @@ export class IncludeRoute implements RouteFiles {
     const dir = this.#dir;
     const texts = await textsNaming(host, dir, commit, 'upstream');
     texts.delete(path);
-    const includes = [...texts.values()].flatMap(upstreamIncludes);
-    if (!includes.some((pattern) => mayMean(pattern, this.#path))) {
+    const includesIt = (text: string) => upstreamIncludes(text).some((pattern) => mayMean(pattern, this.#path));
+    if (![...texts.values()].some(includesIt)) {
       return {
         code: 'CONFIG_INCLUDE_UNUSED',
         why: `no upstream block in ${dir} includes ${file}, so what stands there changes nothing`,
@@ -142,6 +142,8 @@ export class IncludeRoute implements RouteFiles {
     }
     const own = Object.entries(this.#addresses);
     for (const [name, text] of texts) {
+      // A note or an old copy beside them is no configuration.
+      if (!name.endsWith('.conf') && !includesIt(text)) continue;
       const named = own.filter(([, address]) => upstreamAddresses(text).includes(address)).map(([server]) => server);
       if (named.length === 0) continue;
       return {

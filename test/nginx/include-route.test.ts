@@ -3,10 +3,9 @@ import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { IncludeConfig } from '../../src/config/schema.ts';
-import { StepError } from '../../src/errors.ts';
 import { createProxy, type Proxy } from '../../src/nginx/proxy.ts';
 import { readNote } from '../../src/nginx/switch-note.ts';
-import { createPrefix, host, type Prefix, start, until } from './prefix.ts';
+import { createPrefix, failure, host, type Prefix, start, until } from './prefix.ts';
 import { holdSwitches } from './repository.ts';
 
 const FILE = 'conf/quickpay.servers';
@@ -23,15 +22,6 @@ const text = async () => await readFile(join(prefix.dir, FILE), 'utf8');
 const head = async () => (await prefix.git('rev-parse', 'HEAD')).trim();
 const count = async () => Number(await prefix.git('rev-list', '--count', 'master'));
 const isClean = async () => (await prefix.git('status', '--porcelain')) === '';
-
-async function failure(work: Promise<unknown>): Promise<StepError> {
-  const thrown = await work.then(
-    () => null,
-    (error: unknown) => error,
-  );
-  expect(thrown).toBeInstanceOf(StepError);
-  return thrown as StepError;
-}
 
 async function commit(path: string, content: string): Promise<void> {
   await writeFile(join(prefix.dir, path), content);
@@ -194,6 +184,13 @@ describe('what a route in one file relies on', () => {
       servers: null,
       treeProblem: expect.stringContaining(because) as string,
     });
+  });
+
+  it('is no note or old copy that lies beside the configuration', async () => {
+    const block = `upstream quickpay { server ${prefix.addresses.app1}; }\n`;
+    await commit('NOTES.md', block);
+    await commit('conf/nginx.conf.before', block);
+    expect(await proxy.routeProblems()).toEqual({ wrong: [], differ: [] });
   });
 
   it('is the file itself, with servers of the project alone', async () => {

@@ -7,6 +7,7 @@ import { createServer, type Server } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { StepError } from '../../src/errors.ts';
 import type { ProxyConfig } from '../../src/nginx/proxy.ts';
 import { localHost } from '../../src/hosts/local.ts';
 import { findNginx } from '../../src/sandbox/nginx-binary.ts';
@@ -141,4 +142,14 @@ async function backend(name: string): Promise<{ server: Server; address: string 
   const [port = 0] = await freePorts(1);
   await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve));
   return { server, address: `127.0.0.1:${port}` };
+}
+
+/** The StepError that the work fails with. */
+export async function failure(work: Promise<unknown>): Promise<StepError> {
+  const thrown = await work.then(
+    () => null,
+    (error: unknown) => error,
+  );
+  if (!(thrown instanceof StepError)) throw new Error(`it did not fail as a step does: ${String(thrown)}`);
+  return thrown;
 }

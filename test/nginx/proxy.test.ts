@@ -5,12 +5,11 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { StepError } from '../../src/errors.ts';
 import { treeEquals } from '../../src/nginx/config-repository.ts';
 import { listAcceptingWorkers } from '../../src/nginx/processes.ts';
 import { createProxy, type Proxy } from '../../src/nginx/proxy.ts';
 import { freePorts } from '../../src/sandbox/ports.ts';
-import { createPrefix, host, type Prefix, start, until } from './prefix.ts';
+import { createPrefix, failure, host, type Prefix, start, until } from './prefix.ts';
 
 let prefix: Prefix;
 let proxy: Proxy;
@@ -21,15 +20,6 @@ beforeEach(async () => {
   proxy = createProxy(host, prefix.config, prefix.addresses);
 });
 afterEach(() => prefix.remove());
-
-async function failure(work: Promise<unknown>): Promise<StepError> {
-  const thrown = await work.then(
-    () => null,
-    (error: unknown) => error,
-  );
-  expect(thrown).toBeInstanceOf(StepError);
-  return thrown as StepError;
-}
 
 async function workerPids(): Promise<number[]> {
   const { master } = await proxy.observe();
