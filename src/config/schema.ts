@@ -71,6 +71,7 @@ const versionProbe = z.strictObject({
 const httpCheck = z.strictObject({
   name: text.optional(),
   http: text,
+  on: destination.optional().describe('the host it is asked from, over ssh. Left out: the machine flow runs on'),
   status: z.int().default(200),
   contains: text.optional(),
   timeout: seconds('5s'),
@@ -215,6 +216,10 @@ export const configSchema = z.strictObject({
       dir: text.default('/opt/quickpay').describe('folder of the program on its server; {dir} in commands'),
       version: versionProbe.prefault({ run: '{dir}/quickpay -version' }),
       health: httpCheck.prefault({ http: 'http://{address}/health' }),
+      from: z
+        .enum(['here', 'host'])
+        .default('here')
+        .describe("where health and version addresses are asked from: here, or the server's own host, over ssh"),
       log: text.default('{dir}/logs/quickpay.log'),
     })
     .prefault({}),

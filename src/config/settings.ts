@@ -17,6 +17,8 @@ export interface ServerSettings {
   dir: string;
   /** Path of its log. */
   log: string;
+  /** The host that its addresses are asked from; left out where that is the machine flow runs on. */
+  from?: string;
   /** Has `run`, `http` or both. */
   version: VersionProbe;
   health: HttpCheck;
@@ -50,6 +52,7 @@ function settingsOf(config: Config, name: string, server: ServerConfig): ServerS
   return {
     name,
     ...(server.on === undefined ? {} : { on: server.on }),
+    ...(server.on === undefined || probes.from === 'here' ? {} : { from: server.on }),
     address: server.address,
     dir,
     log: fillText(server.log ?? probes.log, values),

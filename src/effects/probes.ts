@@ -8,6 +8,7 @@ import type { Check, HttpCheck } from '../config/schema.ts';
 import type { ServerSettings } from '../config/settings.ts';
 import { messageOf } from '../errors.ts';
 import { type Argv, type Host, whyNoAnswer } from '../hosts/host.ts';
+import { getFrom, type HttpAnswer } from '../hosts/http.ts';
 import type { World } from './world.ts';
 
 const VERSION = /\bv?\d+\.\d+\.\d+[^\s(),;"']*/;
@@ -33,7 +34,7 @@ export async function askVersion(world: Pick<World, 'on'>, server: ServerSetting
   const { run, http, cwd } = server.version;
   const answers: VersionAnswer[] = await Promise.all([
     ...(run === undefined ? [] : [printedVersion(world.on(server), server.name, run as unknown as Argv, cwd)]),
-    ...(http === undefined ? [] : [servedVersion(server.name, http)]),
+    ...(http === undefined ? [] : [servedVersion(world, server, http)]),
   ]);
   const [first, second] = answers;
   if (first === undefined) return { version: null, commit: null, because: `${server.name} has no version probe` };
@@ -57,9 +58,13 @@ async function printedVersion(host: Host, name: string, argv: Argv, cwd: string 
   return { version: null, commit: null, because: `${name}: ${argv[0]}: ${whyNoAnswer(result)}${silent}` };
 }
 
-async function servedVersion(name: string, url: string): Promise<VersionAnswer> {
+async function servedVersion(
+  world: Pick<World, 'on'>,
+  { name, from: on }: ServerSettings,
+  url: string,
+): Promise<VersionAnswer> {
   try {
-    const { text } = await get(url, PROBE_TIMEOUT_MS);
+    const { text } = await get(world, { url, on, timeoutMs: PROBE_TIMEOUT_MS });
     const parsed = parseVersion(text);
     return {
       ...parsed,
@@ -74,8 +79,11 @@ async function servedVersion(name: string, url: string): Promise<VersionAnswer> 
 }
 
 /** Whether a server is healthy. */
-export async function askHealth(server: ServerSettings): Promise<CheckResult> {
-  return await httpCheck(`${server.name} health`, server.health.http, server.health);
+export async function askHealth(
+  world: Pick<World, 'on'>,
+  { name, health, from }: ServerSettings,
+): Promise<CheckResult> {
+  return await httpCheck(world, `${name} health`, health.http, { ...health, on: health.on ?? from });
 }
 
 /** Runs a check; placeholders were those of the closed list. */
@@ -87,7 +95,7 @@ export async function runCheck(
   if ('http' in check) {
     const { contains } = check;
     const filled = contains === undefined ? check : { ...check, contains: fillText(contains, values) };
-    return await httpCheck(check.name ?? check.http, fillText(check.http, values), filled);
+    return await httpCheck(world, check.name ?? check.http, fillText(check.http, values), filled);
   }
   const argv = fill(check.run, values);
   const name = check.name ?? argv.join(' ');
@@ -102,13 +110,14 @@ export async function runCheck(
 }
 
 async function httpCheck(
+  world: Pick<World, 'on'>,
   name: string,
   url: string,
-  check: Pick<HttpCheck, 'status' | 'contains' | 'timeout' | 'within'>,
+  check: Pick<HttpCheck, 'status' | 'contains' | 'timeout' | 'within' | 'on'>,
 ): Promise<CheckResult> {
   const startedAt = performance.now();
   try {
-    const { status, text } = await get(url, check.timeout);
+    const { status, text } = await get(world, { url, on: check.on, timeoutMs: check.timeout });
     const tookMs = Math.round(performance.now() - startedAt);
     if (status !== check.status)
       return { name, ok: false, because: `${url} answered ${status}, expected ${check.status}` };
@@ -124,7 +133,11 @@ async function httpCheck(
   }
 }
 
-async function get(url: string, timeoutMs: number): Promise<{ status: number; text: string }> {
+async function get(
+  world: Pick<World, 'on'>,
+  { url, on, timeoutMs }: { url: string; on: string | undefined; timeoutMs: number },
+): Promise<HttpAnswer> {
+  if (on !== undefined) return await getFrom(world.on({ on }), url, { timeoutMs, limitBytes: ANSWER_LIMIT_BYTES });
   // A connection of its own: a pooled one could still lead to the process that is being replaced.
   const response = await fetch(url, {
     signal: AbortSignal.timeout(timeoutMs),

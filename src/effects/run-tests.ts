@@ -22,7 +22,7 @@ export function runTests(world: World): Effects['runTests'] {
     await withWayOut(repository.fetch(remote), 'No branch moved. Then: flow send NEXT');
     for (const text of await behindRemote(world)) tools.report({ kind: 'note', text });
     const { commit, merged } = await mergeDevelop(world);
-    const outage = watchOutage(server);
+    const outage = watchOutage(world, server);
     try {
       if (input.mode !== 'probe') {
         const job = await runServerJob(
@@ -139,7 +139,7 @@ export async function refuseCheckedOut(world: World, branch: string): Promise<vo
 }
 
 /** Measures for how long the test server does not answer while it is being published (R1.5). */
-function watchOutage(server: ReturnType<typeof testServerSettings>) {
+function watchOutage(world: World, server: ReturnType<typeof testServerSettings>) {
   const startedAt = performance.now();
   let downMs = 0;
   let lastAt = startedAt;
@@ -147,7 +147,7 @@ function watchOutage(server: ReturnType<typeof testServerSettings>) {
   const timer = setInterval(() => {
     if (asking) return;
     asking = true;
-    void askHealth(server).then(({ ok }) => {
+    void askHealth(world, server).then(({ ok }) => {
       const at = performance.now();
       if (!ok) downMs += at - lastAt;
       lastAt = at;

@@ -309,7 +309,7 @@ function leftoverQuestion(job: ServerJob, id: string): Question {
 }
 
 async function lostQuestion(world: World, job: ServerJob, id: string): Promise<Question> {
-  const [version, health] = await Promise.all([askVersion(world, job.server), askHealth(job.server)]);
+  const [version, health] = await Promise.all([askVersion(world, job.server), askHealth(world, job.server)]);
   return {
     id: `jobLost.${job.step}.${job.attempt}`,
     kind: 'jobLost',
@@ -332,7 +332,7 @@ export async function proveRuns(
 ): Promise<{ version: string; health: string; healthySeconds: number }> {
   const startedAt = performance.now();
   for (;;) {
-    const [answer, health] = await Promise.all([askVersion(world, server), askHealth(server)]);
+    const [answer, health] = await Promise.all([askVersion(world, server), askHealth(world, server)]);
     const runs = answer.version ?? answer.commit;
     if (runs !== null && expected.matches(answer) && health.ok) {
       return {

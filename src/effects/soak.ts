@@ -217,7 +217,7 @@ async function checksOf(world: World, serving: readonly string[]): Promise<(() =
   // The configured checks ask the system through its front, so once is enough, however many servers serve.
   const values = await placeholderValues(world, first);
   return [
-    ...settings.map((server) => () => askHealth(server)),
+    ...settings.map((server) => () => askHealth(world, server)),
     ...world.config.verify.checks.map((check) => () => runCheck(world, check, values)),
   ];
 }

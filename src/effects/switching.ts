@@ -159,7 +159,7 @@ async function stillStands(world: World, switched: SwitchEvidence): Promise<bool
 }
 
 async function isAnyHealthy(world: World, servers: readonly string[]): Promise<boolean> {
-  const health = await Promise.all(servers.map((server) => askHealth(serverSettings(world.config, server))));
+  const health = await Promise.all(servers.map((server) => askHealth(world, serverSettings(world.config, server))));
   return health.some((check) => check.ok);
 }
 
@@ -175,7 +175,7 @@ async function assertHealthy(
   must: readonly string[] = [],
 ): Promise<void> {
   const health = await Promise.all(
-    to.map(async (server) => ({ server, ...(await askHealth(serverSettings(world.config, server))) })),
+    to.map(async (server) => ({ server, ...(await askHealth(world, serverSettings(world.config, server))) })),
   );
   const red = health.filter((check) => !check.ok);
   if (red.length === 0) return;

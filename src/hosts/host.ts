@@ -4,6 +4,7 @@
  * Nothing here is specific to Nginx, git or servers, and nothing outside this folder starts a program.
  */
 
+import type { Duplex } from 'node:stream';
 import { StepError } from '../errors.ts';
 
 /** A program and its arguments. Never a shell line: values travel as arguments. */
@@ -44,6 +45,17 @@ export interface FileSlice {
   bytes: Buffer;
 }
 
+/** A connection that a host makes. */
+export interface Connection {
+  stream: Duplex;
+  /**
+   * Why its stream has ended. `isOfHost`: the way to the host broke, which says nothing of the port; null where it may have been
+   * the one or the other.
+   */
+  ended(): Promise<{ because: string; isOfHost: boolean | null }>;
+  close(): void;
+}
+
 export interface Host {
   readonly name: string;
   /** Runs a program to its end. Never rejects because of the program's exit status. Output is cut at 10 MB per stream. */
@@ -52,6 +64,8 @@ export interface Host {
   readFile(path: string): Promise<Buffer | null>;
   /** At most `maxBytes` from `offset`, or null when there is none. Rejects when it may not be read, or is no file. */
   readSlice(path: string, offset: number, maxBytes: number): Promise<FileSlice | null>;
+  /** A connection from this host to that port. Where it cannot be made, its stream ends; rejects when the host cannot be reached. */
+  connect(name: string, port: number, signal: AbortSignal): Promise<Connection>;
 }
 
 /** The host did not answer: nothing is known of what was asked. Thrown by `readFile`, `readSlice` and `requireReached`. */

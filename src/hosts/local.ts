@@ -3,9 +3,10 @@
  */
 import { constants } from 'node:fs';
 import { open, readFile, stat } from 'node:fs/promises';
+import { createConnection } from 'node:net';
 import { execa } from 'execa';
 import { codeOf } from '../errors.ts';
-import type { Argv, FileSlice, Host, RunOptions, RunResult } from './host.ts';
+import type { Argv, Connection, FileSlice, Host, RunOptions, RunResult } from './host.ts';
 
 const OUTPUT_LIMIT_BYTES = 10_000_000;
 const FILE_LIMIT_BYTES = 16_000_000;
@@ -13,7 +14,7 @@ const DEFAULT_TIMEOUT_MS = 30_000;
 
 /** This machine. `name` is how messages call it. */
 export function localHost(name = 'this machine'): Host {
-  return { name, run, readFile: readWhole, readSlice };
+  return { name, run, readFile: readWhole, readSlice, connect: connectHere };
 }
 
 async function run(argv: Argv, options: RunOptions = {}): Promise<RunResult> {
@@ -39,6 +40,21 @@ async function run(argv: Argv, options: RunOptions = {}): Promise<RunResult> {
     return { status: null, ...base, notStarted: `${file}: ${why}` };
   }
   return { status: null, ...base };
+}
+
+function connectHere(host: string, port: number, signal: AbortSignal): Promise<Connection> {
+  const stream = createConnection({ host, port, signal });
+  let because = 'it was closed';
+  stream.on('error', (error) => {
+    because = error.message;
+  });
+  return Promise.resolve({
+    stream,
+    ended: () => Promise.resolve({ because, isOfHost: false }),
+    close: () => {
+      stream.destroy();
+    },
+  });
 }
 
 async function readWhole(path: string): Promise<Buffer | null> {

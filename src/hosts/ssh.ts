@@ -14,7 +14,15 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { execa } from 'execa';
 import pLimit from 'p-limit';
 import { UsageError } from '../errors.ts';
-import { type Argv, type FileSlice, type Host, HostUnreachableError, type RunOptions, type RunResult } from './host.ts';
+import {
+  type Argv,
+  type Connection,
+  type FileSlice,
+  type Host,
+  HostUnreachableError,
+  type RunOptions,
+  type RunResult,
+} from './host.ts';
 import { type Call, type CallEnd, CHANNEL_SCRIPT, type Channel, channelOf } from './channel.ts';
 import { quote } from './jobs.ts';
 
@@ -228,6 +236,46 @@ export function sshHost(destination: string, { configFile, connectTimeoutMs = 10
       return status === 126 || status === 127
         ? { status, ...base, notStarted: `${destination}: ${base.stderr.trim()}` }
         : { status, ...base };
+    },
+    async connect(name: string, port: number, signal: AbortSignal): Promise<Connection> {
+      // The shared connection is made first: several at once would each make one of their own.
+      const reached = await call(
+        { text: ':\n', timeoutMs: connectTimeoutMs, limitBytes: OUTPUT_LIMIT_BYTES, signal },
+        true,
+      );
+      signal.throwIfAborted();
+      if (reached.end !== 'status')
+        throw new HostUnreachableError(
+          { name: destination },
+          reached.end === 'broke' ? brokeOff(reached.because) : 'no answer in time',
+        );
+      const target = `${name.includes(':') ? `[${name}]` : name}:${port}`;
+      const child = execa('ssh', [...options, '-W', target, '--', destination], {
+        reject: false,
+        buffer: false,
+        stdin: 'pipe',
+        detached: true,
+        cleanup: true,
+      });
+      let said = '';
+      child.stderr.setEncoding('utf8').on('data', (text: string) => {
+        said = `${said}${text}`.slice(-1_000);
+      });
+      return {
+        stream: child.duplex(),
+        async ended() {
+          const { exitCode } = await child;
+          if (exitCode === 0) return { because: 'it was closed without an answer', isOfHost: null };
+          // ssh ends with 255 for the port as for itself. Over a shared connection it does not say why a port could not be opened.
+          if (!/forwarding (?:request )?failed|open failed/i.test(said))
+            return { because: brokeOff(said.trim()), isOfHost: true };
+          const why = `${destination} could not connect to ${target}: refused, or its sshd forwards nothing (AllowTcpForwarding)`;
+          return { because: why, isOfHost: false };
+        },
+        close: () => {
+          child.kill('SIGTERM');
+        },
+      };
     },
     async readFile(path: string): Promise<Buffer | null> {
       const bytes = await read('flow_read', path);

@@ -61,7 +61,7 @@ async function lookAtHealth(world: World, context: ReleaseContext): Promise<Fact
       context.topology.servers.map(async (name) => {
         // One that hangs says nothing of the others, and is no place to send customers to.
         const silent = { ok: false, because: `${name} gave no answer within ${HEALTH_PATIENCE_MS / 1_000} s` };
-        const health = await within(HEALTH_PATIENCE_MS, askHealth(serverSettings(world.config, name)), silent);
+        const health = await within(HEALTH_PATIENCE_MS, askHealth(world, serverSettings(world.config, name)), silent);
         return [name, { version: null, healthy: health.ok, because: health.because }] as const;
       }),
     ),
@@ -73,7 +73,7 @@ async function lookAtServers(world: World, servers: readonly string[]): Promise<
     await Promise.all(
       servers.map(async (name) => {
         const settings = serverSettings(world.config, name);
-        const [version, health] = await Promise.all([askVersion(world, settings), askHealth(settings)]);
+        const [version, health] = await Promise.all([askVersion(world, settings), askHealth(world, settings)]);
         return [
           name,
           { version: version.version, healthy: health.ok, because: health.ok ? version.because : health.because },

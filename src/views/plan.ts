@@ -426,11 +426,11 @@ function provingOf(config: Config, server: ServerSettings, expected: string): Pl
   ];
 }
 
-function versionSteps({ name, version }: ServerSettings, why: string): PlanStep[] {
+function versionSteps({ name, from, version }: ServerSettings, why: string): PlanStep[] {
   const { run, http, cwd } = version;
   return [
     ...(run === undefined ? [] : [runs(cwd ?? name, run, why)]),
-    ...(http === undefined ? [] : [{ where: name, command: `GET ${http}`, why, changes: false }]),
+    ...(http === undefined ? [] : [{ where: askedFrom(name, from), command: `GET ${http}`, why, changes: false }]),
   ];
 }
 
@@ -530,8 +530,17 @@ function healthSteps({ config }: Planning, servers: readonly string[]): PlanStep
 /** Servers that are asked one by one in a plan; of more, the first. */
 const MOST_SERVERS_SHOWN = 8;
 
-function healthStep({ name, health }: ServerSettings, why: string): PlanStep {
-  return { where: name, command: `GET ${health.http} ${expectedOf(health)}`, why, changes: false };
+/** A name, and the host that its address is asked from where that is not this machine. */
+const askedFrom = (name: string, from: string | undefined): string =>
+  from === undefined || from === name ? name : `${name} (from ${from})`;
+
+function healthStep({ name, from, health }: ServerSettings, why: string): PlanStep {
+  return {
+    where: askedFrom(name, health.on ?? from),
+    command: `GET ${health.http} ${expectedOf(health)}`,
+    why,
+    changes: false,
+  };
 }
 
 function expectedOf({ status, contains, within }: HttpCheck): string {
@@ -591,8 +600,13 @@ function mergeBackSteps({ config }: Planning): PlanStep[] {
 
 function checkStep(check: Check, { name, dir, address }: ServerSettings, why: string): PlanStep {
   const values = { server: name, dir, address };
-  if ('run' in check) return runs(check.cwd ?? name, fill(check.run, values), why);
-  return { where: name, command: `GET ${fillText(check.http, values)} ${expectedOf(check)}`, why, changes: false };
+  if ('run' in check) return runs(check.on ?? check.cwd ?? name, fill(check.run, values), why);
+  return {
+    where: askedFrom(name, check.on),
+    command: `GET ${fillText(check.http, values)} ${expectedOf(check)}`,
+    why,
+    changes: false,
+  };
 }
 
 function runs(where: string, argv: readonly string[], why: string): PlanStep {

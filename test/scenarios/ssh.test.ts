@@ -33,7 +33,8 @@ async function expectAllLive(at: Stage): Promise<void> {
 const job = ({ sandbox }: Stage, server: string) => join(sandbox.root, 'build/.flow/jobs/r-0001', server);
 
 test('publishes once while every connection is cut each second, and shows all that was printed', async () => {
-  on = await stage({ ssh: true });
+  // Health and versions are asked over ssh as well.
+  on = await stage({ ssh: true, config: { probes: { from: 'host' } } });
   await on.load();
   const driver = await on.start();
   await on.walkTo(driver, 'app1Drained');

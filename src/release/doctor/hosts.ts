@@ -47,6 +47,10 @@ function dutiesOf(world: World): Duty[] {
     { on: undefined, programs: ['git', 'setsid'], folders: [] },
     ...proxiesOf(config).map(({ on, dir }) => ({ on, programs: PROXY, folders: [dir] })),
     ...servers.map(({ on, dir }) => ({ on, programs: READING, folders: on === undefined ? [] : [dir] })),
+    ...[...config.preflight, ...config.drain.checks, ...config.verify.checks, ...(config.preview?.checks ?? [])].map(
+      ({ on }) => ({ on, programs: [], folders: [] }),
+    ),
+    ...servers.map(({ health }) => ({ on: health.on, programs: [], folders: [] })),
     ...publishing.map(({ place: { destination, isOwnTree, jobs } }) => ({
       on: destination ?? undefined,
       programs: isOwnTree ? JOBS : [...JOBS, 'git'],

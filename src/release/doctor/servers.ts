@@ -14,7 +14,7 @@ export async function lookAtServers(world: World, growthMs: number): Promise<Fin
     ...production.map(async (server) => [
       await version(world, server),
       await look(server.name, 'health', async () => {
-        const { ok, because } = await askHealth(server);
+        const { ok, because } = await askHealth(world, server);
         return ok
           ? { verdict: 'ok', because: `${server.health.http}: ${because}` }
           : { verdict: 'bad', because, mend: `curl -i ${server.health.http}` };

@@ -1,0 +1,81 @@
+/** An address asked from another host: a real sshd that forwards to a real server. */
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Host } from '../../src/hosts/host.ts';
+import { getFrom } from '../../src/hosts/http.ts';
+import { localHost } from '../../src/hosts/local.ts';
+import { sshHost } from '../../src/hosts/ssh.ts';
+import { freePorts } from '../../src/sandbox/ports.ts';
+import { type SshHosts, sshHostsAt, writeSshHosts } from '../../src/sandbox/ssh-hosts.ts';
+import { findSshd } from '../../src/sandbox/sshd-binary.ts';
+
+let root: string;
+let sshd: SshHosts;
+let server: Server;
+let url: string;
+let hosts: Record<'here' | 'ssh', Host>;
+
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), 'flow-http-'));
+  const [port = 0] = await freePorts(1);
+  const machines = { one: { port, hides: [] } };
+  await writeSshHosts(root, machines);
+  sshd = sshHostsAt(root, await findSshd(), machines);
+  await sshd.start('one');
+  hosts = { here: localHost(), ssh: sshHost('one', { configFile: sshd.configFile, connectTimeoutMs: 3_000 }) };
+  server = createServer((request, response) => {
+    const { pathname, searchParams } = new URL(request.url ?? '/', 'http://x');
+    if (pathname === '/silent') return;
+    response.writeHead(pathname === '/ill' ? 503 : 200, { 'x-path': pathname });
+    response.end(`${request.headers.host ?? ''} ${'é'.repeat(Number(searchParams.get('size') ?? 3))}`);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}, 120_000);
+afterAll(async () => {
+  server.closeAllConnections();
+  server.close();
+  await sshd.stop('one');
+  await rm(root, { recursive: true, force: true });
+});
+
+const LIMITS = { timeoutMs: 5_000, limitBytes: 65_536 };
+
+describe.each(['here', 'ssh'] as const)('an address asked from a host (%s)', (kind) => {
+  test('is answered with status and text, and is cut where it is too long', async () => {
+    expect(await getFrom(hosts[kind], `${url}/health`, LIMITS)).toEqual({ status: 200, text: `${url.slice(7)} ééé` });
+    expect((await getFrom(hosts[kind], `${url}/ill?a=1`, LIMITS)).status).toBe(503);
+    const { text } = await getFrom(hosts[kind], `${url}/?size=1000000`, LIMITS);
+    expect(text.length).toBeGreaterThan(65_536);
+    expect(text.length).toBeLessThan(600_000);
+  });
+
+  test('where nobody listens is refused, at once and in so many words', async () => {
+    const [port = 0] = await freePorts(1);
+    const startedAt = performance.now();
+    await expect(getFrom(hosts[kind], `http://127.0.0.1:${port}/`, LIMITS)).rejects.toThrow(/refused/i);
+    expect(performance.now() - startedAt).toBeLessThan(3_000);
+  });
+
+  test('that gives no answer is given up in time', async () => {
+    const silent = getFrom(hosts[kind], `${url}/silent`, { ...LIMITS, timeoutMs: 400 });
+    await expect(silent).rejects.toMatchObject({ name: 'TimeoutError' });
+  });
+});
+
+test('asked from a host that cannot be reached says so; a way to it that breaks is made again', async () => {
+  const nobody = sshHost('nowhere', { configFile: sshd.configFile, connectTimeoutMs: 1_000 });
+  await expect(getFrom(nobody, `${url}/health`, LIMITS)).rejects.toMatchObject({ code: 'HOST_UNREACHABLE' });
+  const cutting = setInterval(() => void sshd.dropConnections('one'), 300);
+  try {
+    const answers = [];
+    for (let asked = 0; asked < 15; asked++) answers.push((await getFrom(hosts.ssh, `${url}/health`, LIMITS)).status);
+    expect(answers).toEqual(Array.from({ length: 15 }, () => 200));
+  } finally {
+    clearInterval(cutting);
+  }
+}, 60_000);
