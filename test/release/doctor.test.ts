@@ -82,4 +82,9 @@ test('looks at every host over ssh, and tells one that cannot be reached from wh
   expect(reached).toMatchObject({ verdict: 'bad', because: expect.stringContaining('refused') as string });
   expect(reached?.mend).toContain(`-F ${ssh?.configFile ?? ''} app2 true`);
   expect(findings.filter(({ verdict }) => verdict === 'bad').every(({ about }) => about === 'app2')).toBe(true);
+
+  // An address that only the server's own host reaches looks like one where nobody listens.
+  process.kill((await on.sandbox.serverPid('app1')) ?? 0, 'SIGKILL');
+  const silent = (await look(on)).find(({ about, what }) => about === 'app1' && what === 'health');
+  expect(silent?.mend).toContain('where only app1 reaches it: probes.from: host in flow.yaml');
 }, 60_000);

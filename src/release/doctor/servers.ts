@@ -17,7 +17,7 @@ export async function lookAtServers(world: World, growthMs: number): Promise<Fin
         const { ok, because } = await askHealth(world, server);
         return ok
           ? { verdict: 'ok', because: `${server.health.http}: ${because}` }
-          : { verdict: 'bad', because, mend: `curl -i ${server.health.http}` };
+          : { verdict: 'bad', because, mend: `curl -i ${server.health.http}${fromItsHost(server)}` };
       }),
       await look(server.name, 'log', async () => await logGrows(world, server, growthMs)),
     ]),
@@ -37,8 +37,12 @@ const version = async (world: World, server: ServerSettings): Promise<Finding> =
     const { version: runs, because } = await askVersion(world, server);
     if (runs !== null) return { verdict: 'ok', because: runs };
     const { run, http } = server.version;
-    return { verdict: 'bad', because, mend: run?.join(' ') ?? `curl -i ${http ?? ''}` };
+    return { verdict: 'bad', because, mend: run?.join(' ') ?? `curl -i ${http ?? ''}${fromItsHost(server)}` };
   });
+
+/** What helps where only the server's own host can reach it. */
+const fromItsHost = ({ on, from }: ServerSettings): string =>
+  on === undefined || from !== undefined ? '' : `; where only ${on} reaches it: probes.from: host in flow.yaml`;
 
 async function logGrows(
   world: World,
