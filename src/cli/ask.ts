@@ -42,10 +42,10 @@ export async function confirm(question: string, yes: boolean): Promise<void> {
 }
 
 /**
- * Lets a person edit a text in $VISUAL or $EDITOR; lines that start with `;` are dropped.
+ * Lets a person edit a text in $VISUAL or $EDITOR; lines that start with `;`, as the hints below it do, are dropped.
  * Throws UsageError EDITOR when the editor fails, and EMPTY_TEXT when nothing is left.
  */
-export function edit(text: string, hint: string): string {
+export function edit(text: string, hints: readonly string[]): string {
   // An empty variable is as good as none.
   const editor = [process.env.VISUAL, process.env.EDITOR].find((name) => name !== undefined && name !== '') ?? 'vi';
   const folder = mkdtempSync(join(tmpdir(), 'flow-notes-'));
@@ -54,7 +54,10 @@ export function edit(text: string, hint: string): string {
   const ignore = () => undefined;
   process.on('SIGINT', ignore);
   try {
-    writeFileSync(file, `${text}\n\n; ${hint}\n; Lines that start with ";" are dropped.\n`);
+    writeFileSync(
+      file,
+      `${text}\n\n${[...hints, 'Lines that start with ";" are dropped.'].map((line) => `; ${line}\n`).join('')}`,
+    );
     // $EDITOR is the person's own and may hold options ("code --wait"); the file's name is given as an argument of its own.
     const result = spawnSync('sh', ['-c', `exec ${editor} "$1"`, 'sh', file], { stdio: 'inherit' });
     if (result.status !== 0)

@@ -16,6 +16,7 @@ import type { Place } from '../release/locate.ts';
 import { readLatest, readLiveDriver } from '../release/read.ts';
 import { thisSender } from '../release/sender.ts';
 import type { ReleaseDocument } from '../store/document.ts';
+import { readProgress, writeProgress } from '../store/release-file.ts';
 import { nearest } from '../views/nearest.ts';
 import { planOf, planText } from '../views/plan.ts';
 import { phaseOf } from '../views/states.ts';
@@ -30,6 +31,8 @@ import { terminal } from './terminal.ts';
 /** For so long a driver that let go of us may take to end. */
 const GOING_MS = 500;
 const GOING_EVERY_MS = 25;
+/** The checkpoint that keeps what was written in the editor. */
+const SECTION = 'changelog-section';
 
 export interface SendOptions {
   yes?: boolean;
@@ -265,8 +268,23 @@ async function notes(place: Place, document: ReleaseDocument, options: SendOptio
   }
   const { list, previousTag, changelog } = await listChanges(place, document);
   if (options.yes === true || !terminal().interactive) return list;
-  return edit(
-    list,
-    `The changes since ${previousTag ?? 'the beginning'}, for the section of ${document.snapshot.context.version} in ${changelog}.`,
-  );
+  const since = `The changes since ${previousTag ?? 'the beginning'}, for the section of ${document.snapshot.context.version} in ${changelog}.`;
+  const written = writtenBefore(place, document);
+  const hints =
+    written === null
+      ? [since]
+      : [
+          `What was written before, when nothing could be tagged. ${since}`,
+          ...(written === list ? [] : list.split('\n')),
+        ];
+  const text = edit(written ?? list, hints);
+  // Whatever becomes of this NEXT: nobody has to write it a second time.
+  writeProgress(place.stateDir, document.id, SECTION, { text });
+  return text;
+}
+
+/** The section as a person has left it before; null where none was written. */
+function writtenBefore(place: Place, { id }: ReleaseDocument): string | null {
+  const kept = readProgress(place.stateDir, id, SECTION) as { text?: unknown } | null;
+  return typeof kept?.text === 'string' ? kept.text : null;
 }

@@ -1,5 +1,5 @@
 /** What people type: words that are refused, questions that are answered wrongly, a confirmation, and an editor. */
-import { chmod, writeFile } from 'node:fs/promises';
+import { chmod, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'vitest';
@@ -136,10 +136,19 @@ failures('turning back', turnedBackRows, {
         expect(again.screen()).toContain('tested → testing');
       }
       expect(on.document().snapshot.context.attempts.testing).toBe(3);
+      // What was written is there again when nothing could be tagged: here the branch moves while somebody writes.
+      const { projectDir, root } = on.sandbox;
+      const tested = git(projectDir, 'rev-parse', 'testing');
+      const moves = `printf '* Written once\\n' > "$1"; git -C '${projectDir}' update-ref refs/heads/testing master`;
+      const refused = beginInTerminal(projectDir, ['send', 'NEXT'], await editor(on, moves));
+      await refused.shows('?');
+      refused.type('y');
+      expect((await refused.ended).status, refused.screen()).toBe(4);
+      git(projectDir, 'update-ref', 'refs/heads/testing', tested);
       // The section is what the editor leaves, without the hints, and Ctrl-C is the editor's own.
       const written = await editor(
         on,
-        'trap "echo caught" INT; printf "; dropped\\n* Written by hand\\n" > "$1"; echo ready; sleep 1; echo over',
+        `trap "echo caught" INT; cp "$1" '${root}/offered'; printf "; dropped\\n* Written by hand\\n" > "$1"; echo ready; sleep 1; echo over`,
       );
       const terminal = beginInTerminal(on.sandbox.projectDir, ['send', 'NEXT'], written);
       await terminal.shows('?');
@@ -149,6 +158,9 @@ failures('turning back', turnedBackRows, {
       await terminal.shows('over');
       expect((await terminal.ended).status, terminal.screen()).toBe(0);
       expect(terminal.screen()).toContain('caught');
+      const offered = await readFile(join(root, 'offered'), 'utf8');
+      expect(offered).toMatch(/^\* Written once\n\n; What was written before/);
+      expect(offered).toContain('\n; * ');
       const log = git(on.sandbox.projectDir, 'show', 'master:ChangeLog.md');
       expect(log).toContain('\n\n* Written by hand\n\n## v1.3.7');
       return await on.flow('send', 'RETEST', '--yes');
