@@ -132,6 +132,12 @@ test.each<Wrong>([
 test('sees a route that is live although the tree is on master', async () => {
   git(sandbox.nginxDir, 'switch', '-q', 'yun-app1');
   execFileSync('sbin/nginx', ['-s', 'reload'], { cwd: sandbox.nginxDir });
+  // The command only sends a signal: the master reads the files when it comes to it.
+  const answering = async () =>
+    await Promise.all(
+      Array.from({ length: 8 }, async () => (await fetch(`${sandbox.url}/version`)).headers.get('x-server')),
+    );
+  await expect.poll(async () => [...new Set(await answering())], { timeout: 10_000 }).toEqual(['app1']);
   git(sandbox.nginxDir, 'switch', '-q', 'master');
   await expect
     .poll(failing, { timeout: 5_000 })
