@@ -1,9 +1,9 @@
 /** What can go wrong with the git repository that holds the configuration of Nginx (runbook R3.1). */
 import type { FailureRows } from './failure.ts';
 
-const BOTH = { app1: 'v1.3.7', app2: 'v1.3.7' } as const;
-const atStart = { exit: 4, rests: null, serving: ['app1', 'app2'], versions: BOTH, run: 'flow start' } as const;
-const atTagged = {
+export const BOTH = { app1: 'v1.3.7', app2: 'v1.3.7' } as const;
+export const atStart = { exit: 4, rests: null, serving: ['app1', 'app2'], versions: BOTH, run: 'flow start' } as const;
+export const atTagged = {
   exit: 4,
   rests: 'tagged',
   serving: ['app1', 'app2'],

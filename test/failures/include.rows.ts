@@ -1,15 +1,6 @@
 /** What can go wrong where who has the traffic stands in one file that flow writes (nginx.include). */
+import { atStart, atTagged, BOTH } from './config-repository.rows.ts';
 import type { FailureRows } from './failure.ts';
-
-const BOTH = { app1: 'v1.3.7', app2: 'v1.3.7' } as const;
-const atStart = { exit: 4, rests: null, serving: ['app1', 'app2'], versions: BOTH, run: 'flow start' } as const;
-const atTagged = {
-  exit: 4,
-  rests: 'tagged',
-  serving: ['app1', 'app2'],
-  versions: BOTH,
-  run: 'flow send NEXT',
-} as const;
 
 export const beforeStart = {
   includeUnused: {
