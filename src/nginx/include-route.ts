@@ -174,11 +174,11 @@ export class IncludeRoute implements RouteFiles {
     const { branch, head } = await untouched(() => assertClean(host, dir, again));
     const read = await untouched(() => this.#read(head));
     if ('why' in read) throw notSwitchable(read, again);
-    const commit = await this.#record(head, servers, purpose);
+    const commit = await untouched(() => this.#record(head, servers, purpose));
     await untouched(() => assertNothingInTheWay(host, dir, { commit, branch }, again));
     // A run that was cut in the middle of a switch may have left the tree on the very route that Nginx refuses now.
     const isAsBelieved = believed === undefined || sameSet(believed, read.servers);
-    const before = isAsBelieved ? head : await this.#record(head, believed, `${purpose}, taken back`);
+    const before = isAsBelieved ? head : await untouched(() => this.#record(head, believed, `${purpose}, taken back`));
     const filesOf = (target: string, who: readonly string[]): FilesOfRoute => ({
       servers: who,
       branch,
