@@ -4,8 +4,10 @@
  */
 import { request as requestHttp } from 'node:http';
 import { request as requestHttps } from 'node:https';
+import { isIP } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
+import { codeOf } from '../errors.ts';
 import type { Connection, Host } from './host.ts';
 
 export interface HttpAnswer {
@@ -17,6 +19,8 @@ export interface HttpAnswer {
 const AGAIN_MS = 100;
 /** A server that hangs up without an answer does so every time. */
 const MOST_UNCLEAR = 2;
+/** That a connection has ended; why is for who made it to say. */
+const CUT_OFF = new Set(['ECONNRESET', 'EPIPE', 'ERR_STREAM_PREMATURE_CLOSE']);
 
 /**
  * The answer to GET; `text` is cut near `limitBytes`. Redirects are not followed. A way to the host that breaks is made again, until
@@ -31,12 +35,18 @@ export async function getFrom(
   if (url.protocol !== 'https:' && url.protocol !== 'http:') throw new Error(`${url.protocol} is no http`);
   const signal = AbortSignal.timeout(timeoutMs);
   for (let unclear = 0; ; ) {
-    const name = url.hostname.replace(/^\[|\]$/g, '');
-    const connection = await host.connect(name, Number(url.port) || (url.protocol === 'https:' ? 443 : 80), signal);
+    const connection = await host.connect(
+      hostOf(url),
+      Number(url.port) || (url.protocol === 'https:' ? 443 : 80),
+      signal,
+    );
     try {
       return await ask(url, connection, { signal, limitBytes });
     } catch (error) {
       signal.throwIfAborted();
+      // What came through and was not understood, a certificate nobody trusts, say, is an answer of its own.
+      const code = codeOf(error);
+      if (code !== undefined && !CUT_OFF.has(code)) throw error;
       connection.stream.destroy();
       const { because, isOfHost } = await connection.ended();
       unclear += isOfHost === null ? 1 : 0;
@@ -49,16 +59,21 @@ export async function getFrom(
   }
 }
 
+const hostOf = ({ hostname }: URL): string => hostname.replace(/^\[|\]$/g, '');
+
 async function ask(
   url: URL,
   { stream }: Connection,
   { signal, limitBytes }: { signal: AbortSignal; limitBytes: number },
 ): Promise<HttpAnswer> {
   return await new Promise((resolve, reject) => {
+    const host = hostOf(url);
+    // An address is checked against the certificate as well, and never sent as a name.
+    const named = isIP(host) === 0 ? { servername: host } : {};
     const options = { signal, headers: { host: url.host, connection: 'close' }, path: `${url.pathname}${url.search}` };
     const request =
       url.protocol === 'https:'
-        ? requestHttps({ ...options, createConnection: () => connectTls({ socket: stream, servername: url.hostname }) })
+        ? requestHttps({ ...options, createConnection: () => connectTls({ socket: stream, host, ...named }) })
         : requestHttp({ ...options, createConnection: () => stream });
     stream.on('error', reject);
     request.on('error', reject);

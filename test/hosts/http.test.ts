@@ -1,5 +1,6 @@
 /** An address asked from another host: a real sshd that forwards to a real server. */
 import { createServer, type Server } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -47,6 +48,26 @@ afterAll(async () => {
   await rm(root, { recursive: true, force: true });
 });
 
+/** For localhost and 127.0.0.1, signed by itself, and known to nobody. */
+const KEY = `-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgeLvw7iNQp4hs8O9v
+89KjZ4bYBdooFTkQH3fp37qI7zuhRANCAAQsUljm6/x9jrDVnryndqKfxRDdwTmy
+RfELdBKRhurWIkNdARUdl8Y1J7k4ApLk704X36gskm84xtph9kOUCxQ0
+-----END PRIVATE KEY-----
+`;
+const CERTIFICATE = `-----BEGIN CERTIFICATE-----
+MIIBmzCCAUGgAwIBAgIUWB0eeivjngEXNrXQ6BGAKCDDaO4wCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyMzIyNDUzM1oYDzIxMjYxMDMw
+MjI0NTMzWjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAAQsUljm6/x9jrDVnryndqKfxRDdwTmyRfELdBKRhurWIkNdARUdl8Y1
+J7k4ApLk704X36gskm84xtph9kOUCxQ0o28wbTAdBgNVHQ4EFgQUP7xWpLvflgWI
+aMGJWs7QSIFTs+IwHwYDVR0jBBgwFoAUP7xWpLvflgWIaMGJWs7QSIFTs+IwDwYD
+VR0TAQH/BAUwAwEB/zAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwCgYIKoZI
+zj0EAwIDSAAwRQIhAPPfXm6h/VWJxKqPEifgz493jL1862Eg7EwZOnBY+eDEAiAr
+k3MuM1/5k2RuAwOf27QTsFmaezNZFRr7bRjz1wof7g==
+-----END CERTIFICATE-----
+`;
+
 const LIMITS = { timeoutMs: 5_000, limitBytes: 65_536 };
 
 describe.each(['here', 'ssh'] as const)('an address asked from a host (%s)', (kind) => {
@@ -63,6 +84,15 @@ describe.each(['here', 'ssh'] as const)('an address asked from a host (%s)', (ki
     const startedAt = performance.now();
     await expect(getFrom(hosts[kind], `http://127.0.0.1:${port}/`, LIMITS)).rejects.toThrow(/refused/i);
     expect(performance.now() - startedAt).toBeLessThan(3_000);
+  });
+
+  test('that shows a certificate nobody trusts is not believed, and that is what is said', async () => {
+    const untrusted = createTlsServer({ key: KEY, cert: CERTIFICATE }, (_request, response) => response.end('yes'));
+    await new Promise<void>((resolve) => untrusted.listen(0, '127.0.0.1', resolve));
+    const { port } = untrusted.address() as AddressInfo;
+    for (const name of ['127.0.0.1', 'localhost'])
+      await expect(getFrom(hosts[kind], `https://${name}:${port}/`, LIMITS)).rejects.toThrow('self-signed certificate');
+    untrusted.close();
   });
 
   test('that gives no answer is given up in time', async () => {
